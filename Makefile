@@ -1,0 +1,110 @@
+# Mbegu's commands; `make help` lists them. Each installs what it needs into .venv by itself, once.
+# A target of its own: <name>: $(HAS)/base+train, with the extras of pyproject.toml it runs on, and its
+# options passed by $(call options,…) as in `generate`.
+
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PY := .venv/bin/python
+MAKEFLAGS += --no-print-directory
+# Installs share one .venv, and `generate` checks its options before it installs.
+.NOTPARALLEL:
+
+# --- What the user gives ------------------------------------------------------------------------
+# Read from make's command line only: the shell's own LANG is a locale ("en_US.UTF-8"), and a MODEL or
+# RUN left in the environment by other work should not steer this. Each goes on to the recipes as
+# MBEGU_<name>, its text as it was typed: $(value) keeps make from expanding it, and the recipes use
+# it quoted, so nothing in it is taken for make's or the shell's syntax. The variables themselves
+# are held back, since make would expand them on export, and LANG=sw is no locale.
+GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED ARGS
+unexport $(GIVEN)
+given = $(if $(filter command%,$(origin $1)),$(value $1))
+$(foreach name,$(GIVEN),$(eval export MBEGU_$(name) := $$(call given,$(name))))
+
+# $(call options,lang:LANG …) is shell text: "$@" becomes --lang="$MBEGU_LANG" … for those given.
+options = set --; $(foreach pair,$1,$(call option,$(subst :, ,$(pair))))
+option = [ -z "$$MBEGU_$(word 2,$1)" ] || set -- "$$@" --$(word 1,$1)="$$MBEGU_$(word 2,$1)";
+
+# Texts are UTF-8 whatever the shell's locale is.
+export LC_ALL := C.UTF-8
+export PYTHONUTF8 := 1
+# Without bytecode every process that imports vLLM would spend half a minute on compiling it again.
+unexport PYTHONDONTWRITEBYTECODE
+
+# --- Installing ---------------------------------------------------------------------------------
+# uv doesn't read pip's PIP_CERT; SSL_CERT_FILE it does.
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
+
+# $(HAS)/base+train stands once what it names is installed; see .ci/install.py, which makes it.
+HAS := .venv/.has
+PINS := pyproject.toml pipelines/constraints.txt pipelines/overrides.txt \
+        pipelines/overrides-cpu.txt .ci/install.py
+# The Python that .venv points to may have been upgraded away since.
+PINS += $(if $(shell [ -x $(PY) ] && echo there),,no-python)
+
+# The other engines need no more than the base.
+GENERATE := base$(if $(filter vllm,$(call given,ENGINE)),+vllm)
+
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  found=$$($(PYTHON) --version 2>&1 | head -n 1); \
+	  echo "Mbegu needs Python 3.11 or newer, and PYTHON=$(PYTHON) gave: $$found." \
+	    "Name one that is: make $(firstword $(MAKECMDGOALS)) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) .ci/install.py $(subst +, ,$*)
+endef
+
+$(HAS)/%: $(PINS)
+	$(install)
+
+# --- Commands -----------------------------------------------------------------------------------
+.PHONY: help setup generate lint fmt test lock clean language-given no-python
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 } \
+	  /^##   / { sub("^##   ", ""); printf "  %-10s %s\n", "", $$0 }' Makefile
+	@echo "  PYTHON=python3.12 names the Python that .venv is made of; UV_TORCH_BACKEND=cpu in the"
+	@echo "  environment takes torch without CUDA from PyTorch's own index."
+
+setup: $(HAS)/$(GENERATE) ## install what generate needs, and run nothing: make setup [ENGINE=vllm]
+	@echo "Ready: make generate LANG=<code>"
+
+generate: language-given $(HAS)/$(GENERATE) ## make data for a language: make generate LANG=sw
+##   [CORPUS= PAIRS= RUN= ENGINE= MODEL= CONFIG= SEED=]; ENGINE=vllm installs vLLM, too
+	@$(call options,lang:LANG corpus:CORPUS pairs:PAIRS run:RUN engine:ENGINE model:MODEL config:CONFIG seed:SEED) \
+	$(PY) -m pipelines.generate "$$@"
+
+language-given:
+	@[ -n "$$MBEGU_LANG" ] || { \
+	  echo "Which language? Give its code:"; \
+	  echo "  make generate LANG=<code> [CORPUS=] [PAIRS=] [RUN=] [ENGINE=] [MODEL=] [CONFIG=] [SEED=]"; \
+	  echo "For example:"; \
+	  echo "  make generate LANG=sw"; \
+	  echo "  make generate LANG=yo PAIRS=500 RUN=runs/yo-first"; \
+	  echo "(The LANG of your shell is its locale, so only one given to make counts.)"; \
+	  exit 2; } >&2
+
+lint: $(HAS)/base+dev ## ruff and mypy, changing nothing
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy sdg embedtrain pipelines
+
+fmt: $(HAS)/base+dev ## format the code and mend what ruff can
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+# The tests may call make themselves: this make's options are none of theirs.
+test: $(HAS)/base+train+vllm+test ## run the tests: make test [ARGS="-k word tests/test_x.py"]
+	@unset MAKEFLAGS MFLAGS MAKELEVEL; eval "set -- $$MBEGU_ARGS"; $(PY) -m pytest "$$@"
+
+lock: ## pin anew what pyproject.toml asks for; ARGS=--upgrade moves to the newest
+	$(install)
+	@eval "set -- $$MBEGU_ARGS"; .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	  --all-extras --override pipelines/overrides.txt --no-annotate \
+	  --custom-compile-command "make lock" "$$@" \
+	  --output-file pipelines/constraints.txt pyproject.toml
+
+clean: ## remove .venv, caches and build leftovers; never runs/
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find sdg embedtrain pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
