@@ -1,0 +1,261 @@
+"""Make training examples: `python -m pipelines.generate --lang sw`, or `make generate LANG=sw`.
+
+Documents go through the stages of `sdg.stages` into `runs/<RUN>/examples/*.parquet`, with a dataset
+card and `summary.json` beside them. A run that was stopped, or killed, goes on where it was when
+the same command is given again.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+
+from pipelines.profile import Profile, load_profile
+from sdg.errors import UserError
+from sdg.languages import Language, language
+
+RUNS_DIR = Path("runs")
+USAGE = """make generate LANG=<code> [CORPUS=] [PAIRS=] [RUN=] [ENGINE=] [MODEL=] [CONFIG=] [SEED=]
+       python -m pipelines.generate --lang <code> [--corpus …] … [--set key=value …]"""
+
+log = logging.getLogger("mbegu")
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="generate", usage=USAGE, description="Make training examples for a text embedder."
+    )
+    add = parser.add_argument
+    add("--lang", required=True, help="language wanted, a BCP 47 code: sw, ha, zh …")
+    add("--corpus", help="Parquet, JSONL, CSV or text file, folder or glob of them, or dataset id")
+    add("--pairs", type=_positive, help="accepted examples wanted (default: all the corpus gives)")
+    add("--run", help="name of the run, and of its folder in runs/ (default: the language)")
+    add("--engine", choices=("extractive", "vllm", "openai"), help="who writes the queries")
+    add("--model", help="for vllm: hub id or folder; for openai: the endpoint's name of the model")
+    add("--config", default="", help="profile: a name in pipelines/configs, or a YAML file")
+    add("--seed", type=int, help="random seed (default 0); the same seed gives the same rows")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the profile")
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not '{text}'")
+    return int(text)
+
+
+def run_dir_of(name: str) -> Path:
+    """The folder of a run; a name cannot lead out of `runs/`."""
+    if not re.fullmatch(r"[\w][\w.,+-]{0,99}", name):
+        raise UserError(f"RUN={name}: a run's name is letters, digits, '.', '_', '+' and '-' only")
+    return RUNS_DIR / name
+
+
+def read_profile(args: argparse.Namespace) -> Profile:
+    """The profile, with the flags on top."""
+    flags = {
+        "corpus.path": args.corpus,
+        "pairs": args.pairs,
+        "engine.name": args.engine,
+        "engine.model": args.model,
+        "seed": args.seed,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    if args.model and (args.engine or "extractive") == "extractive" and not args.config:
+        raise UserError("MODEL= needs an engine that runs models: ENGINE=vllm or ENGINE=openai")
+    return load_profile(args.config, given, args.set)
+
+
+def check_machine(profile: Profile) -> int:
+    """Processors to use here; refuses what this machine cannot give, before anything starts."""
+    if os.environ.get("RAY_ADDRESS"):
+        return 0
+    cpus = len(os.sched_getaffinity(0))
+    workers = profile.workers or cpus
+    if workers > cpus:
+        raise UserError(
+            f"workers: {workers} wanted, but this machine has {cpus} processors; "
+            f"--set workers={cpus}"
+        )
+    need = profile.memory_gb or 1.0 + 0.4 * workers
+    free = free_memory_gb()
+    if need > free:
+        raise UserError(
+            f"memory: {need:.1f} GB needed for {workers} workers, {free:.1f} GB free; close other "
+            f"programs, or take fewer workers: --set workers={max(1, workers // 2)}"
+        )
+    return workers
+
+
+def free_memory_gb() -> float:
+    """Memory that this process may still take: the machine's, or its control group's if less."""
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(fields["MemAvailable"].split()[0]) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and (text := limit.read_text().strip()) != "max":
+        free = min(free, int(text) - int(used.read_text()))
+    return free / 2**30
+
+
+@contextmanager
+def output_to(log_path: Path) -> Iterator[TextIO]:
+    """Send all that this process and its children print to a log file; yields the terminal.
+
+    Ray and vLLM write from C++ and from child processes, so only the file descriptors will do.
+    """
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with log_path.open("ab") as file, os.fdopen(os.dup(1), "w", encoding="utf-8") as terminal:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, descriptor in zip((1, 2), saved, strict=True):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+
+
+def generate(profile: Profile, lang: Language, run_dir: Path) -> None:
+    """One run, from the corpus to the printed summary."""
+    stages = profile.build(lang)
+    workers = check_machine(profile)
+    # Imported late: Ray takes a second, which a wrong argument should not cost.
+    from pipelines.view import StageBars
+    from sdg.cluster import Cluster
+    from sdg.runner import Runner, check_fingerprints, publish, run_lock, stage_store
+
+    with run_lock(run_dir):
+        check_fingerprints(stages, run_dir, lang.code, profile.seed)
+        with output_to(run_dir / "logs" / "run.log") as terminal:
+            logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
+            console = Console(file=terminal)
+            console.print(
+                f"Mbegu: {lang.name} ({lang.autonym}), engine {profile.engine.name}, "
+                f"run [bold]{escape(str(run_dir))}[/bold]",
+                highlight=False,
+            )
+            with StageBars(console) as bars:
+                runner = Runner(run_dir, stages, lang.code, profile.seed, bars)
+                runner.read_corpus()
+                bars.note("starting Ray …")
+                cluster = Cluster(workers)
+                try:
+                    reports = runner.run(cluster)
+                finally:
+                    cluster.close()
+            last = stage_store(run_dir, len(stages) - 1, stages[-1])
+            examples = publish(run_dir, last)
+            _report(console, profile, lang, run_dir, reports, examples)
+
+
+def _report(
+    console: Console,
+    profile: Profile,
+    lang: Language,
+    run_dir: Path,
+    reports: Sequence[Any],
+    examples: Path,
+) -> None:
+    from pipelines.view import print_samples, stage_table
+    from sdg.summary import make_summary, sample_examples, write_summary
+
+    settings = {
+        "lang": lang.code,
+        "seed": profile.seed,
+        "pairs_wanted": profile.pairs,
+        "corpus": profile.corpus.path or f"bundled ({lang.base})",
+        "engine": profile.engine.name,
+        "model": profile.engine.model,
+        "prompts": dict(profile.prompts),
+    }
+    summary = make_summary(run_dir.name, settings, reports, examples)
+    write_summary(run_dir, summary, lang)
+    console.print()
+    console.print(stage_table(reports))
+    if not summary["examples"]:
+        raise UserError(
+            f"no example came out; the table above and {run_dir}/stages/*/dropped say why"
+        )
+    print_samples(console, sample_examples(examples, 3))
+    console.print()
+    if profile.pairs and summary["examples"] < profile.pairs:
+        console.print(
+            f"[yellow]PAIRS={profile.pairs:,} wanted, {summary['examples']:,} accepted: the corpus "
+            f"gives no more. Give a larger CORPUS, or --set stages.render.max_calls_per_seed=32"
+            f"[/yellow]"
+        )
+    folder = escape(str(run_dir))
+    console.print(
+        f"[bold]{summary['examples']:,} examples[/bold] in {folder}/examples/*.parquet "
+        f"({summary['bytes'] / 2**20:.1f} MB)\n"
+        f"card     {folder}/README.md\nsummary  {folder}/summary.json\n"
+        f"dropped  {folder}/stages/*/dropped/*.parquet\n"
+        f"Next, in .venv/bin/python:\n"
+        f"  from datasets import load_dataset\n"
+        f'  load_dataset("parquet", data_dir="{folder}/examples", split="train")',
+        highlight=False,
+    )
+
+
+def _stop(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status: 0 done, 1 failed, 2 wrong use, 130 stopped by the user."""
+    args = parse_args(argv)
+    screen = Console(stderr=True, highlight=False, soft_wrap=True)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        lang = language(args.lang)
+        run_dir = run_dir_of(args.run or lang.code)
+        generate(read_profile(args), lang, run_dir)
+        return 0
+    except UserError as error:
+        screen.print(f"[red]error:[/red] {escape(str(error))}")
+        return 2
+    except OSError as error:
+        screen.print(f"[red]error:[/red] {escape(_explain_os_error(error))}")
+        return 1
+    except KeyboardInterrupt:
+        screen.print("stopped; what is finished is kept: the same command goes on from here")
+        return 130
+    except Exception as error:
+        log.exception("the run failed")
+        screen.print(
+            f"[red]failed:[/red] {escape(str(error) or type(error).__name__)}; details in "
+            f"{run_dir}/logs/run.log. What is finished is kept: the same command goes on from here"
+        )
+        return 1
+
+
+def _explain_os_error(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{where}the disk is full; what is finished is kept: free some space and give the "
+            f"same command again"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}no permission to write or read here ({error.strerror})"
+    return f"{where}{error.strerror or error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,124 @@
+"""What the user sees of a run: a bar a stage, a table of where rows went, samples, the way on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from sdg.languages import language
+from sdg.runner import StageReport
+from sdg.store import Done
+
+# Unicode isolates: right-to-left text keeps its own order beside left-to-right labels.
+_ISOLATE, _END = "\u2068", "\u2069"
+_UNITS = {"seed": "documents", "render": "seeds", "infer": "calls", "parse": "replies"}
+
+
+class StageBars:
+    """The runner's `Progress`: bars on a terminal, one line a stage elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = Progress(
+            TextColumn("{task.description:<7}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("shards"),
+            TextColumn("{task.fields[rows]:>9,} rows", justify="right"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "StageBars":
+        if self.console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.stop()
+
+    def note(self, text: str) -> None:
+        """One line between the bars and what was printed before."""
+        if self.console.is_terminal:
+            self._bars.console.print(f"[dim]{text}[/dim]")
+
+    def stage_started(self, stage: str, num_shards: int | None, num_done: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=None, rows=0)
+        self._bars.update(self._tasks[stage], total=num_shards, completed=num_done)
+
+    def shard_done(self, stage: str, done: Done) -> None:
+        task = self._tasks[stage]
+        rows = self._bars.tasks[task].fields["rows"] + done.num_out
+        self._bars.update(task, advance=1, rows=rows)
+
+    def stage_finished(self, stage: str) -> None:
+        if not self.console.is_terminal:
+            task = self._bars.tasks[self._tasks[stage]]
+            self.console.print(
+                f"{stage}: {int(task.completed)} shards, {task.fields['rows']:,} rows"
+            )
+
+
+def stage_table(reports: Sequence[StageReport]) -> Table:
+    """Rows in, kept and out of every stage, and what was dropped for which reason."""
+    table = Table(
+        title="Where every row went", title_justify="left", show_edge=False, pad_edge=False
+    )
+    table.add_column("stage")
+    table.add_column("rows in", justify="right")
+    table.add_column("kept", justify="right")
+    table.add_column("gave", justify="right")
+    table.add_column("dropped, by reason", overflow="fold")
+    for report in reports:
+        unit = _UNITS.get(report.name, "pairs")
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.dropped.items())
+        table.add_row(
+            report.name,
+            f"{report.num_in:,} {unit}",
+            f"{report.num_kept:,}",
+            f"{report.num_out:,}",
+            escape(reasons) or "[dim]none[/dim]",
+        )
+    return table
+
+
+def print_samples(console: Console, examples: Sequence[dict[str, Any]]) -> None:
+    """A few examples, each with its query, positive and hardest negative."""
+    for number, row in enumerate(examples, 1):
+        strategy = row["provenance"]["strategy"]
+        console.print()
+        console.print(
+            f"[bold]Example {number}[/bold] [dim]{row['provenance']['prompt']}, {strategy}, "
+            f"{len(row['negatives'])} negatives[/dim]"
+        )
+        for label, text, lang in (
+            ("query   ", row["query"], row["query_lang"]),
+            ("positive", row["positives"][0], row["positive_lang"]),
+            ("negative", row["negatives"][0], row["positive_lang"]),
+        ):
+            console.print(_line(label, text, lang, console.width))
+
+
+def _line(label: str, text: str, lang: str, width: int) -> Text:
+    """One labelled line of a text, cut to the screen by cells, since wide characters take two."""
+    body = Text(text)
+    body.truncate(max(20, width - len(label) - 6), overflow="ellipsis")
+    if language(lang).direction == "rtl":
+        body = Text(f"{_ISOLATE}{body.plain}{_END}")
+    return Text.assemble("  ", (label, "dim"), "  ", body)

@@ -1,0 +1,1 @@
+"""Mbegu's data pipeline: documents in, training examples for text embedders out."""

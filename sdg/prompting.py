@@ -1,0 +1,178 @@
+"""Prompts as files: load them, check them, sample their controls, render them.
+
+`prompts/<family>/<name>.md` holds YAML front matter and a Jinja body; `<name>.<lang>.md` beside it
+overrides it for a language. `prompts/README.md` explains the fields. Bodies are rendered in Jinja's
+sandbox with undefined names as errors, and corpus text enters as a value, never as template code.
+"""
+
+import math
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from jinja2 import meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from sdg.errors import UserError
+from sdg.languages import language
+from sdg.text import digest, normalize, rng
+from sdg.yaml12 import load_yaml
+
+PROMPTS_DIR = Path(__file__).parent.parent / "prompts"
+_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n?(.*)\Z", re.DOTALL)
+_NAME = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
+
+_environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, trim_blocks=True)
+
+
+@lru_cache(maxsize=256)
+def _template(body: str) -> jinja2.Template:
+    return _environment.from_string(body)  # compiling takes ten times as long as rendering
+
+
+class Sampling(BaseModel):
+    """Decoding parameters of a prompt's calls."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=256, gt=0)
+
+
+class Prompt(BaseModel):
+    """One prompt, resolved for a language: its front matter, its body and the hash of both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str  # "<family>/<file name without .md>"
+    task: str
+    description: str
+    instruction: str  # becomes the training instruction of every pair made with this prompt
+    controls: dict[str, dict[str, float]] = {}  # control -> value -> weight
+    query_lang: list[str] = []  # languages to ask for; empty: the document's own
+    extractive: list[str] = []  # strategies that may stand in for an LLM; empty: none can
+    sampling: Sampling = Sampling()
+    body: str
+    sha: str
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _weights(cls, controls: Any) -> Any:
+        """A control may be a list (equal weights) or a map of value to weight."""
+        if not isinstance(controls, dict):
+            return controls
+        return {
+            name: {str(v): 1.0 for v in values} if isinstance(values, list) else values
+            for name, values in controls.items()
+        }
+
+    @field_validator("controls")
+    @classmethod
+    def _usable(cls, controls: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for name, values in controls.items():
+            if not values or min(values.values()) < 0 or not 0 < sum(values.values()) < math.inf:
+                raise ValueError(f"control '{name}' needs values with positive weights")
+        return controls
+
+    def sample_controls(self, *key: object) -> dict[str, str]:
+        """One value a control, drawn by weight; the same `key` gives the same draw."""
+        drawn = {}
+        for name, values in self.controls.items():
+            choice = rng(*key, self.name, name)
+            drawn[name] = choice.choices(list(values), weights=list(values.values()))[0]
+        return drawn
+
+    def render(self, variables: dict[str, Any]) -> str:
+        """The prompt's text.
+
+        Raises:
+            UserError: the body uses a name that is neither a control nor a variable of its task,
+                or does with a value what cannot be done.
+        """
+        try:
+            return _template(self.body).render(variables).strip()
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            raise UserError(f"prompt {self.name}: {error}") from None
+
+    def used_variables(self) -> set[str]:
+        """Names that the body reads."""
+        return set(meta.find_undeclared_variables(_environment.parse(self.body)))
+
+
+_KEYS = sorted(set(Prompt.model_fields) - {"name", "body", "sha"})  # of front matter
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """Front matter and body of a prompt file."""
+    try:
+        content = path.read_text(encoding="utf-8-sig")  # Windows editors write a BOM
+    except FileNotFoundError:
+        known = ", ".join(list_prompts(path.parent.parent)) or "none"
+        raise UserError(f"{path}: no such prompt; there are: {known}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    match = _FRONT_MATTER.match(content.replace("\r\n", "\n"))
+    if not match:
+        raise UserError(f"{path}: must begin with YAML front matter between two lines of '---'")
+    try:
+        front = load_yaml(match[1]) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: front matter is not YAML: {error}") from None
+    if not isinstance(front, dict):
+        raise UserError(f"{path}: front matter must be 'key: value' lines")
+    unknown = [key for key in front if key not in _KEYS]
+    if unknown:
+        raise UserError(f"{path}: unknown key '{unknown[0]}'; allowed: {', '.join(_KEYS)}")
+    try:
+        _environment.compile(match[2])
+    except jinja2.TemplateSyntaxError as error:
+        line = match[0].count("\n", 0, match.start(2)) + (error.lineno or 1)
+        raise UserError(f"{path}:{line}: {error.message}") from None
+    return front, match[2].strip()
+
+
+@lru_cache(maxsize=1024)
+def load_prompt(name: str, lang: str, folder: Path = PROMPTS_DIR) -> Prompt:
+    """A prompt by name ("retrieval/short_query"), with its override for `lang` where there is one.
+
+    An override's front matter replaces the base's key by key; its body, where it has one, replaces
+    the base's body. It cannot change the task.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(f"prompt '{name}': a name is <family>/<prompt>, in a-z, 0-9 and _")
+    path = folder / f"{name}.md"
+    front, body = _read(path)
+    override = folder / f"{name}.{lang}.md"
+    if override.is_file():
+        changed, own_body = _read(override)
+        if "task" in changed:
+            raise UserError(f"{override}: an override cannot change the task")
+        front, body, path = {**front, **changed}, own_body or body, override
+    front = {"description": "", "instruction": "", **front}
+    if isinstance(front["instruction"], str):
+        front["instruction"] = normalize(front["instruction"])
+    try:
+        sha = digest(yaml.safe_dump(front, sort_keys=True, allow_unicode=True), body)[:12]
+        prompt = Prompt(name=name, body=body, sha=sha, **front)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {key}: {first['msg']}") from None
+    own = language(lang).base
+    if prompt.query_lang and {language(code).base for code in prompt.query_lang} == {own}:
+        raise UserError(f"{path}: query_lang names no language beside the documents' own, {own}")
+    return prompt
+
+
+def list_prompts(folder: Path = PROMPTS_DIR) -> list[str]:
+    """Names of all prompts, overrides and README left out."""
+    return sorted(
+        f"{path.parent.name}/{path.stem}"
+        for path in folder.glob("*/*.md")
+        if _NAME.fullmatch(f"{path.parent.name}/{path.stem}")
+    )

@@ -1,0 +1,146 @@
+"""A stage's folder: shards written atomically, a manifest line last, bad rows kept aside.
+
+    <stage>/stage.json            fingerprint, and what it is made of
+    <stage>/prepared/             files of `Stage.prepare`, valid once prepared.json stands
+    <stage>/kept/<shard>.parquet  output rows
+    <stage>/dropped/<shard>.parquet  input rows with a `reason`
+    <stage>/manifest.jsonl        one line a finished shard
+
+A shard counts as done when its manifest line is there. The driver alone appends lines, after the
+worker has renamed both files into place, so a kill at any moment leaves either a finished shard or
+one that is done again.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sdg.stage import Result
+
+
+class Done(BaseModel):
+    """The manifest line of a finished shard."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shard: str
+    num_in: int
+    num_kept: int
+    num_out: int
+    dropped: dict[str, int]
+    counters: dict[str, int]
+    seconds: float
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a temporary file beside `path`, sync it, and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, readable by people."""
+    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    write_atomically(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file atomically."""
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+class StageStore:
+    """Files of one stage of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def prepared_dir(self) -> Path:
+        return self.folder / "prepared"
+
+    def kept_path(self, shard: str) -> Path:
+        return self.folder / "kept" / f"{shard}.parquet"
+
+    def dropped_path(self, shard: str) -> Path:
+        return self.folder / "dropped" / f"{shard}.parquet"
+
+    def write(self, shard: str, num_in: int, result: Result, seconds: float) -> Done:
+        """Write a shard's files (in the worker); the driver then appends the returned line.
+
+        Raises:
+            AssertionError: rows got lost or multiplied: kept + dropped is not what came in.
+        """
+        num_dropped = result.dropped.num_rows
+        if result.num_kept + num_dropped != num_in:
+            raise AssertionError(
+                f"shard {shard}: {num_in} rows in, {result.num_kept} kept + {num_dropped} dropped"
+            )
+        if num_dropped:
+            write_table(self.dropped_path(shard), result.dropped)
+        else:
+            self.dropped_path(shard).unlink(missing_ok=True)
+        write_table(self.kept_path(shard), result.kept)
+        reasons = result.dropped["reason"].value_counts().to_pylist() if num_dropped else []
+        return Done(
+            shard=shard,
+            num_in=num_in,
+            num_kept=result.num_kept,
+            num_out=result.kept.num_rows,
+            dropped={row["values"]: row["counts"] for row in reasons},
+            counters=result.counters,
+            seconds=round(seconds, 3),
+        )
+
+    def read(self, shard: str, columns: list[str] | None = None) -> pa.Table:
+        """A finished shard's output rows."""
+        return pq.read_table(self.kept_path(shard), columns=columns)
+
+    def append(self, done: Done) -> None:
+        """Declare a shard finished."""
+        with (self.folder / "manifest.jsonl").open("a", encoding="utf-8") as file:
+            file.write(done.model_dump_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finished(self) -> dict[str, Done]:
+        """Manifest lines by shard. A last line cut by a kill is removed; its shard is done again,
+        and so is one whose file has gone."""
+        path = self.folder / "manifest.jsonl"
+        if not path.exists():
+            return {}
+        finished, good = {}, []
+        content = path.read_bytes()  # a cut may go through a character
+        for line in content.splitlines(keepends=True):
+            try:
+                done = Done.model_validate_json(line) if line.endswith(b"\n") else None
+            except ValidationError:
+                done = None
+            if done and self.kept_path(done.shard).exists():
+                finished[done.shard] = done
+                good.append(line)
+        if b"".join(good) != content:
+            write_atomically(path, lambda temporary: _write_bytes(temporary, b"".join(good)))
+        return finished

@@ -1,0 +1,171 @@
+"""What a run made, for people and programs: `summary.json` and the dataset card."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from sdg.languages import Language
+from sdg.runner import StageReport
+from sdg.schema import SCHEMA_VERSION
+from sdg.store import write_atomically, write_json
+
+# Licence names that the Hub's card metadata knows; others go in as "other".
+_HUB_LICENSES = frozenset(
+    {
+        *("apache-2.0", "mit", "unlicense", "bsd-3-clause", "gpl-3.0", "gfdl", "unknown"),
+        *("odc-by", "odbl", "pddl", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0"),
+        *("cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-2.0"),
+        *("cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"),
+        *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
+    }
+)
+
+
+def count_examples(examples: Path) -> dict[str, Counter[str]]:
+    """Examples by language, licence, prompt and strategy, read a row group at a time."""
+    counts: dict[str, Counter[str]] = {
+        key: Counter() for key in ("query_lang", "license", "prompt", "strategy")
+    }
+    for path in sorted(examples.glob("*.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(columns=["query_lang", "provenance"]):
+            for row in batch.to_pylist():
+                counts["query_lang"][row["query_lang"]] += 1
+                for key in ("license", "prompt", "strategy"):
+                    counts[key][row["provenance"][key]] += 1
+    return counts
+
+
+def sample_examples(examples: Path, num: int) -> list[dict[str, Any]]:
+    """A few examples, as different in strategy and prompt as the first file has them."""
+    first = min(examples.glob("*.parquet"))
+    rows = next(pq.ParquetFile(first).iter_batches(batch_size=512)).to_pylist()
+    kinds: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        kinds.setdefault((row["provenance"]["prompt"], row["provenance"]["strategy"]), row)
+    different = list(kinds.values())
+    return (different + [row for row in rows if row not in different])[:num]
+
+
+def make_summary(
+    run: str, settings: dict[str, Any], reports: Sequence[StageReport], examples: Path
+) -> dict[str, Any]:
+    """The run in numbers; see README for the keys."""
+    by_name = {report.name: report for report in reports}
+    files = sorted(examples.glob("*.parquet"))
+    counts = count_examples(examples)
+    infer = by_name["infer"].counters
+    return {
+        "run": run,
+        "schema_version": SCHEMA_VERSION,
+        **settings,
+        "examples": sum(counts["query_lang"].values()),
+        "by_language": dict(counts["query_lang"].most_common()),
+        "by_prompt": dict(counts["prompt"].most_common()),
+        "by_strategy": dict(counts["strategy"].most_common()),
+        "by_license": dict(counts["license"].most_common()),
+        "files": [str(path.relative_to(examples.parent)) for path in files],
+        "bytes": sum(path.stat().st_size for path in files),
+        "calls": infer.get("calls", 0),
+        "tokens_in": infer.get("tokens_in", 0),
+        "tokens_out": infer.get("tokens_out", 0),
+        "seconds": round(sum(report.seconds for report in reports), 2),
+        "stages": [asdict(report) for report in reports],
+    }
+
+
+def write_summary(run_dir: Path, summary: dict[str, Any], lang: Language) -> None:
+    """Write `summary.json` and the card `README.md` into a run's folder."""
+    write_json(run_dir / "summary.json", summary)
+    card = render_card(summary, lang)
+    write_atomically(run_dir / "README.md", lambda temporary: _write(temporary, card))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def render_card(summary: dict[str, Any], lang: Language) -> str:
+    """The dataset card: front matter as the Hugging Face Hub reads it, then the account."""
+    licenses = [name.lower() for name in summary["by_license"]]
+    known = sorted({name if name in _HUB_LICENSES else "other" for name in licenses}) or ["unknown"]
+    front = {
+        "pretty_name": f"Mbegu: {lang.name} training pairs",
+        "language": sorted({code.split("-")[0] for code in [lang.code, *summary["by_language"]]}),
+        "license": known if len(known) > 1 else known[0],
+        "task_categories": ["sentence-similarity", "text-retrieval"],
+        "tags": ["synthetic", "embeddings", "mbegu"],
+        "size_categories": [_size_category(summary["examples"])],
+        "configs": [{"config_name": "default", "data_files": "examples/*.parquet"}],
+    }
+    engine = summary["engine"] + (f", model {_code(summary['model'])}" if summary["model"] else "")
+    sections = [
+        f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---",
+        f"# {lang.name} ({lang.autonym}) training pairs",
+        f"{summary['examples']:,} examples for a text embedder: a query, the passage that answers "
+        f"it, hard negatives, an instruction and provenance. Made by Mbegu with the {engine} "
+        f"engine from `{_code(summary['corpus'])}`, seed {summary['seed']}.",
+        _origin(summary["engine"]),
+        "## Where every row went",
+        _stage_table(summary["stages"]),
+        "## What is inside",
+        *(
+            _count_table(title, summary[key])
+            for title, key in (
+                ("Prompt", "by_prompt"),
+                ("Strategy", "by_strategy"),
+                ("Query language", "by_language"),
+                ("Licence of the source", "by_license"),
+            )
+        ),
+        "## Reading it",
+        '```python\nfrom datasets import load_dataset\n\nload_dataset("parquet", '
+        'data_dir="examples", split="train")\n```',
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _origin(engine: str) -> str:
+    if engine == "extractive":
+        return (
+            "The queries are taken out of the passages (titles, crops, sentences, key words); "
+            "no language model wrote them, and nobody has checked them by hand."
+        )
+    return "The queries were written by a language model; nobody has checked them by hand."
+
+
+def _stage_table(stages: Sequence[dict[str, Any]]) -> str:
+    lines = ["| stage | in | kept | out | dropped |", "|---|--:|--:|--:|---|"]
+    for stage in stages:
+        dropped = (
+            ", ".join(f"{_code(reason)} {num}" for reason, num in stage["dropped"].items()) or "0"
+        )
+        lines.append(
+            f"| {stage['name']} | {stage['num_in']} | {stage['num_kept']} | {stage['num_out']} "
+            f"| {dropped} |"
+        )
+    return "\n".join(lines)
+
+
+def _count_table(title: str, counts: dict[str, int]) -> str:
+    rows = [f"| {_code(name)} | {count} |" for name, count in counts.items()]
+    return "\n".join([f"| {title} | examples |", "|---|--:|", *rows])
+
+
+_MARKUP: dict[str, str | int | None] = {"|": "\\|", "`": "'", "<": "&lt;", "[": "\\["}
+
+
+def _code(text: str) -> str:
+    """Untrusted text in a Markdown cell: one line, no markup that could break out."""
+    return json.dumps(str(text)[:120], ensure_ascii=False)[1:-1].translate(str.maketrans(_MARKUP))
+
+
+def _size_category(num: int) -> str:
+    limits = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K")]
+    limits += [(1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M")]
+    return next((name for limit, name in limits if num < limit), "100M<n<1B")

@@ -1,0 +1,81 @@
+"""Embedding models behind one call: texts -> unit vectors, here sparse rows (B, D).
+
+The default teacher is lexical and needs no download: character n-grams inside words, weighted by
+TF-IDF. On XQuAD it ranks a question's own paragraph first as well as BM25 with a good tokenizer
+does, in scripts with and without spaces alike, where small multilingual models fail.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+# scikit-learn takes seconds to import; workers need it, the driver that checks a profile does not.
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+NUM_FEATURES = 2**20
+
+
+class LexicalTeacher:
+    """Character n-gram TF-IDF with hashed features: nothing to learn but document frequencies.
+
+    `idf_D` is ln((1 + N) / (1 + df)) + 1 over the N texts it was fitted on, term frequency is
+    1 + ln(tf), rows are L2-normalised, so a dot product is a cosine in [0, 1].
+    """
+
+    def __init__(self, idf_D: np.ndarray, ngrams: tuple[int, int]) -> None:
+        self.idf_D = idf_D
+        self.ngrams = ngrams
+        self._counts = _counter(ngrams)
+
+    @classmethod
+    def fit(cls, batches: Iterable[Sequence[str]], ngrams: tuple[int, int]) -> "LexicalTeacher":
+        """Count document frequencies over batches of texts, one batch in memory at a time."""
+        counter = _counter(ngrams)
+        df_D = np.zeros(NUM_FEATURES, dtype=np.int64)
+        num_texts = 0
+        for batch in batches:
+            if batch:
+                df_D += np.bincount(counter.transform(batch).indices, minlength=NUM_FEATURES)
+                num_texts += len(batch)
+        idf_D = (np.log((1 + num_texts) / (1 + df_D)) + 1).astype(np.float32)
+        return cls(idf_D, ngrams)
+
+    def encode(self, texts: Sequence[str]) -> sparse.csr_matrix:
+        """Unit vectors (B, D) float32; a text without any n-gram is a zero row."""
+        if not texts:
+            return sparse.csr_matrix((0, NUM_FEATURES), dtype=np.float32)
+        from sklearn.preprocessing import normalize as unit_rows
+
+        counts_BD = self._counts.transform(texts)
+        counts_BD.data = (1 + np.log(counts_BD.data)) * self.idf_D[counts_BD.indices]
+        unit_BD: sparse.csr_matrix = unit_rows(counts_BD, copy=False)
+        return unit_BD
+
+    def save(self, path: Path) -> None:
+        """Write it as one .npz file."""
+        np.savez_compressed(path, idf=self.idf_D, ngrams=np.array(self.ngrams))
+
+    @classmethod
+    def load(cls, path: Path) -> "LexicalTeacher":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            low, high = (int(n) for n in file["ngrams"])
+            return cls(file["idf"], (low, high))
+
+
+def _counter(ngrams: tuple[int, int]) -> "HashingVectorizer":
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    return HashingVectorizer(
+        analyzer="char_wb",
+        ngram_range=ngrams,
+        n_features=NUM_FEATURES,
+        alternate_sign=False,  # counts stay counts
+        norm=None,
+        lowercase=True,
+        dtype=np.float32,
+    )

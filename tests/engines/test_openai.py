@@ -1,0 +1,372 @@
+"""The OpenAI-compatible engine against a scripted server, and against a real `vllm serve`."""
+
+import json
+import logging
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from pydantic import ValidationError
+
+from sdg.engines.openai import OpenAIEngine
+from sdg.errors import UserError
+from sdg.tasks.retrieval import QueryReply
+from tests import tiny_model
+from tests.engines.conftest import MakeCall
+from tests.engines.scripted_server import (
+    Handler,
+    ScriptedServer,
+    Step,
+    ok,
+    reset,
+    serving,
+    stall,
+    status,
+)
+
+KEY = "sk-verysecret-0123456789abcdef"
+SERVER_START_S = 180
+
+
+@pytest.fixture(autouse=True)
+def _quick_and_keyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdg.engines.openai.BACKOFF_S", 0.01)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with serving() as server:
+        yield server
+
+
+def _engine(url: str, **settings: object) -> OpenAIEngine:
+    return OpenAIEngine.model_validate({"model": "model-1", "base_url": url, **settings})
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_request_holds_what_the_call_says(server: ScriptedServer, make_call: MakeCall) -> None:
+    call = make_call(temperature=0.3, top_p=0.9, max_tokens=77)
+    with closing(_engine(server.url, extra_body={"top_k": 4}).open()) as session:
+        (reply,) = session.answer([call])
+    ((headers, body),) = server.requests
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert body == {
+        "model": "model-1",
+        "messages": [{"role": "user", "content": call.messages[0].content}],
+        "temperature": 0.3,
+        "top_p": 0.9,
+        "max_tokens": 77,
+        "seed": int(call.id[:8], 16) % 2**31,
+        "top_k": 4,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "retrieval",
+                "schema": QueryReply.model_json_schema(),
+                "strict": True,
+            },
+        },
+    }
+    assert (reply.text, reply.finish_reason) == ('{"query":"nini"}', "stop")
+    assert (reply.tokens_in, reply.tokens_out, reply.attempts) == (7, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("structured", "wanted"), [("json_object", {"type": "json_object"}), ("none", None)]
+)
+def test_structured_is_a_setting(
+    server: ScriptedServer, make_call: MakeCall, structured: str, wanted: object
+) -> None:
+    with closing(_engine(server.url, structured=structured).open()) as session:
+        session.answer([make_call()])
+    assert server.requests[0][1].get("response_format") == wanted
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        (status(429), "rate_limited"),
+        (status(500), "server_error"),
+        (status(503), "server_error"),
+        (status(409), "server_error"),
+        (status(408), "timeout"),
+        (stall(1.5), "timeout"),
+        (reset(), "connection"),
+        (lambda handler: handler.send_json(200, {"no": "answer"}), "server_error"),
+    ],
+)
+def test_what_may_pass_is_tried_again_and_then_the_rows_error(
+    server: ScriptedServer, make_call: MakeCall, step: Step, error: str
+) -> None:
+    with closing(_engine(server.url, max_attempts=2, timeout_s=1).open()) as session:
+        server.script = [step]
+        (reply,) = session.answer([make_call()])
+        assert (reply.text, reply.error, reply.attempts) == ('{"query":"nini"}', None, 2)
+        server.script = [step, step]
+        (reply,) = session.answer([make_call()])
+        assert (reply.text, reply.error, reply.attempts) == (None, error, 2)
+
+
+def test_retry_after_is_obeyed_up_to_a_cap(
+    server: ScriptedServer, make_call: MakeCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(_engine(server.url).open()) as session:
+        server.script = [status(429, headers={"Retry-After": "1"})]
+        started = time.monotonic()
+        (reply,) = session.answer([make_call()])
+        assert reply.attempts == 2
+        assert time.monotonic() - started >= 1
+        monkeypatch.setattr("sdg.engines.openai.MAX_RETRY_AFTER_S", 0.1)
+        server.script = [status(429, headers={"Retry-After": "86400"})]
+        started = time.monotonic()
+        session.answer([make_call()])
+        assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        (status(400, "This model's maximum context length is 512 tokens."), "prompt_too_long"),
+        (status(400, "broken", code="context_length_exceeded"), "prompt_too_long"),
+        (status(400, "messages:\n  bad role"), "bad_request: messages: bad role"),
+        (status(422, "w" * 900), "bad_request: " + "w" * 159 + "…"),
+        (ok("", finish_reason="content_filter"), "content_filter"),
+    ],
+)
+def test_a_row_that_is_refused_is_that_rows_error(
+    server: ScriptedServer, make_call: MakeCall, step: Step, error: str
+) -> None:
+    with closing(_engine(server.url, concurrency=1).open()) as session:
+        server.script = [ok(), step]
+        before, bad, after = session.answer([make_call(ordinal=i) for i in range(3)])
+    assert (bad.text, bad.error, bad.attempts) == (None, error, 1)
+    assert before.text == after.text == '{"query":"nini"}'
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (status(401, f"Incorrect API key provided: {KEY}"), "OPENAI_API_KEY"),
+        (status(403), "OPENAI_API_KEY"),
+        (status(404, "The model `model-1` does not exist."), "check MODEL"),
+        (
+            status(400, "response_format is not supported", param="response_format"),
+            "set engine.structured: json_object or none",
+        ),
+        (
+            status(400, "'max_tokens' is not supported, use 'max_completion_tokens'."),
+            "engine.max_tokens_field",
+        ),
+        (status(429, "You exceeded your quota", code="insufficient_quota"), "quota"),
+    ],
+)
+def test_what_no_row_can_succeed_with_stops_the_run(
+    server: ScriptedServer, make_call: MakeCall, step: Step, said: str
+) -> None:
+    server.default = step
+    with closing(_engine(server.url, concurrency=2).open()) as session:
+        with pytest.raises(UserError, match=said) as error:
+            session.answer([make_call(ordinal=i) for i in range(50)])
+        assert "\n" not in str(error.value)
+        assert len(server.requests) <= 4  # the rest are not sent, let alone paid for
+        with pytest.raises(UserError, match=said):
+            session.answer([make_call()])
+
+
+def test_many_lost_rows_in_a_row_stop_the_run(server: ScriptedServer, make_call: MakeCall) -> None:
+    server.default = status(503, "loading")
+    with closing(_engine(server.url, max_attempts=1).open()) as session:
+        assert {r.error for r in session.answer([make_call(ordinal=i) for i in range(15)])} == {
+            "server_error"
+        }
+        with pytest.raises(UserError, match=r"16 calls in a row failed.*503 loading"):
+            session.answer([make_call()])
+
+
+def test_a_dead_endpoint_stops_the_run_soon(
+    make_call: MakeCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdg.engines.openai.GIVE_UP_S", 1.0)
+    url = f"http://127.0.0.1:{_free_port()}/v1"
+    with closing(_engine(url).open()) as session:
+        started = time.monotonic()
+        with pytest.raises(UserError, match="run the same command again") as error:
+            session.answer([make_call(ordinal=i) for i in range(40)])
+        assert 1 <= time.monotonic() - started < 10
+    assert url in str(error.value)
+
+
+def test_an_endpoint_that_restarts_costs_no_row(make_call: MakeCall) -> None:
+    port = _free_port()
+    done = threading.Event()
+
+    def late() -> None:
+        time.sleep(1)
+        with serving(port):
+            done.wait(30)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    with closing(_engine(f"http://127.0.0.1:{port}/v1", max_attempts=1).open()) as session:
+        (reply,) = session.answer([make_call()])
+    done.set()
+    thread.join()
+    assert reply.text
+    assert reply.attempts > 1
+
+
+def test_concurrency_holds_over_all_threads_and_order_is_kept(
+    server: ScriptedServer, make_call: MakeCall
+) -> None:
+    def echo(handler: Handler) -> None:
+        time.sleep(0.05)
+        ok(str(handler.body["seed"]))(handler)
+
+    server.default = echo
+    shards = [[make_call(f"{n}", ordinal=i) for i in range(8)] for n in range(4)]
+    with (
+        closing(_engine(server.url, concurrency=3).open()) as session,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        answered = list(pool.map(session.answer, shards))
+    for calls, replies in zip(shards, answered, strict=True):
+        assert [reply.text for reply in replies] == [
+            str(int(call.id[:8], 16) % 2**31) for call in calls
+        ]
+    assert server.most_running == 3
+
+
+def test_the_key_is_nowhere(
+    server: ScriptedServer, make_call: MakeCall, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    engine = _engine(server.url, max_attempts=1)
+    seen = [repr(engine), engine.model_dump_json()]
+    echo = f"who is {KEY}? Bearer {KEY}"
+    steps = [status(code, echo) for code in (400, 401, 403, 404, 429, 500)]
+    steps.append(status(400, f"response_format {echo}"))
+    for step in [*steps, ok()]:
+        session = engine.open()
+        server.default = step
+        seen += [repr(session), repr(vars(session))]
+        try:
+            seen.append(repr(session.answer([make_call()])))
+        except UserError as error:
+            seen += [
+                repr(error),
+                "".join(traceback.format_exception(error)),
+                repr(error.__context__),
+            ]
+        session.close()
+    server.models = status(500, echo)
+    with pytest.raises(UserError) as refused:
+        engine.check([], "sw")
+    seen += [str(refused.value), caplog.text]
+    assert caplog.text
+    assert not [text for text in seen if KEY in text]
+
+
+def test_a_url_with_a_password_is_refused_without_repeating_it() -> None:
+    for url in ("http://me:hunter2@host/v1", "https://host/v1?api_key=hunter2"):
+        with pytest.raises(ValidationError) as error:
+            _engine(url)
+        assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "models", "post", "said"),
+    [
+        ({"model": ""}, None, None, r"MODEL=<name>; it offers model-0, .*model-7, \.\.\.$"),
+        ({"model": "model-99"}, None, status(404), r"no such model; it offers model-9, "),
+        ({"model": "model-99"}, None, status(400, "invalid model name"), "no such model"),
+        ({}, status(401), None, "OPENAI_API_KEY"),
+        ({}, status(403), None, "OPENAI_API_KEY"),
+        ({}, status(503), None, "HTTP 503"),
+    ],
+)
+def test_check_refuses(
+    server: ScriptedServer,
+    settings: dict[str, object],
+    models: Step | None,
+    post: Step | None,
+    said: str,
+) -> None:
+    server.models, server.default = models or server.models, post or server.default
+    with pytest.raises(UserError, match=said) as error:
+        _engine(server.url, **settings).check([], "sw")
+    assert "\n" not in str(error.value)
+
+
+def test_check_passes(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    _engine(server.url).check([], "sw")
+    _engine(server.url, model="alias-of-model-1").check([], "sw")  # unlisted, but it answers
+    server.models = status(404)
+    _engine(server.url, model="anything").check([], "sw")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    _engine("").check([], "sw")
+
+
+def test_check_sees_a_forgotten_v1(server: ScriptedServer) -> None:
+    with pytest.raises(UserError, match=rf"did you mean engine.base_url={server.url}$"):
+        _engine(server.url.removesuffix("/v1")).check([], "sw")
+
+
+def test_check_of_a_dead_endpoint_is_one_quick_line() -> None:
+    url = f"http://127.0.0.1:{_free_port()}/v1"
+    started = time.monotonic()
+    with pytest.raises(UserError, match=url) as error:
+        _engine(url).check([], "sw")
+    assert time.monotonic() - started < 5
+    assert "\n" not in str(error.value)
+
+
+def test_only_an_endpoint_at_home_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    for home in (
+        "http://localhost:1/v1",
+        "http://10.1.2.3/v1",
+        "http://ollama:1/v1",
+        "http://[::1]/v1",
+    ):
+        assert _engine(home).endpoint() == (home, "none")
+    for away in ("", "https://api.example.com/v1", "http://8.8.8.8/v1"):
+        with pytest.raises(UserError, match="set OPENAI_API_KEY"):
+            _engine(away).check([], "sw")
+
+
+def test_reserved_names_are_refused_in_extra_body() -> None:
+    with pytest.raises(ValidationError, match=r"extra_body\.seed"):
+        _engine("http://localhost/v1", extra_body={"seed": 1})
+
+
+def test_a_real_server(vllm_url: str, make_call: MakeCall) -> None:
+    engine = _engine(vllm_url, model="tiny")
+    engine.check([], "sw")
+    with pytest.raises(UserError, match=r"it offers tiny$"):
+        _engine(vllm_url, model="huge").check([], "sw")
+    calls = [make_call(ordinal=i) for i in range(16)]
+    with closing(engine.open()) as session:
+        replies = session.answer(calls)
+        again = session.answer(calls)
+        long = make_call("x" * (tiny_model.MAX_LENGTH + 1))
+        cut, too_long = session.answer([make_call(max_tokens=5), long])
+    finished = [reply for reply in replies if reply.finish_reason == "stop"]
+    assert len(finished) >= 8
+    for reply in finished:
+        QueryReply.model_validate(json.loads(reply.text or ""))
+        assert reply.tokens_out == len((reply.text or "").encode()) + 1  # one token a byte
+    assert [reply.text for reply in again] == [reply.text for reply in replies]
+    assert (cut.finish_reason, cut.tokens_out) == ("length", 5)
+    assert (too_long.text, too_long.error) == (None, "prompt_too_long")

@@ -1,0 +1,91 @@
+"""The filter stage: reasons, counters, and its section in a profile."""
+
+import pytest
+from pydantic import ValidationError
+
+from sdg.filters import FILTERS
+from sdg.schema import Pair
+from sdg.stages.filter import FilterStage
+from tests.rows import kept_rows, make_pair, reasons, run_stage, sharded
+
+GOOD = make_pair("mji mkuu wa nchi ya Kenya ni upi")
+SHORT = make_pair("a")
+ENGLISH = make_pair("what is the capital city of the country of Kenya")
+LOOPED = make_pair("mji mkuu mji mkuu mji mkuu mji mkuu mji mkuu")
+NAME = make_pair("Nairobi")  # too short to verify
+UNKNOWN = make_pair("mji mkuu wa nchi ya Kenya ni upi", query_lang="nus")
+
+
+def test_rows_are_parted_by_their_first_reason():
+    rows = [GOOD, SHORT, ENGLISH, NAME, LOOPED]
+    results = run_stage(FilterStage(), sharded(rows, Pair, 2))
+    assert kept_rows(results, Pair) == [GOOD, NAME]
+    assert reasons(results) == ["query_too_short", "query_wrong_language", "repetition"]
+
+
+def test_unverified_rows_are_kept_and_counted():
+    results = run_stage(FilterStage(), sharded([GOOD, NAME, UNKNOWN, SHORT], Pair))
+    (result,) = [r for r in results.values() if r.num_kept]
+    assert result.num_kept == 3
+    assert result.counters == {"unverified": 2}
+
+
+def test_no_rows_pass_through():
+    (result,) = run_stage(FilterStage(), sharded([], Pair)).values()
+    assert result.num_kept == result.dropped.num_rows == 0
+    assert result.counters == {"unverified": 0}
+
+
+def test_all_filters_are_on_by_default():
+    assert list(FilterStage().filters) == list(FILTERS)
+
+
+def test_only_the_filters_named_are_asked():
+    stage = FilterStage.model_validate({"filters": {"length": None}})
+    assert reasons(run_stage(stage, sharded([SHORT, ENGLISH], Pair))) == ["query_too_short"]
+    assert kept_rows(run_stage(FilterStage(filters={}), sharded([SHORT], Pair)), Pair) == [SHORT]
+
+
+def test_settings_reach_their_filter():
+    stage = FilterStage.model_validate({"filters": {"length": {"min_query": 30}}})
+    assert reasons(run_stage(stage, sharded([GOOD], Pair))) == ["query_too_short"]
+
+
+def test_the_order_given_is_the_order_asked():
+    looped = make_pair("the the the the the the the the the the")
+    for order in (["repetition", "language"], ["language", "repetition"]):
+        stage = FilterStage.model_validate({"filters": dict.fromkeys(order)})
+        (reason,) = reasons(run_stage(stage, sharded([looped], Pair)))
+        assert reason in FILTERS[order[0]].reasons
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"filters": {"lenght": None}}, "no filter 'lenght'; there are: length"),
+        ({"filters": {"length": {"min": 3}}}, "Extra inputs"),
+        ({"filters": {"length": {"min_query": 0}}}, "greater than or equal to 1"),
+        ({"filters": ["length"]}, "map of filter name"),
+        ({"filter": {}}, "Extra inputs"),
+    ],
+)
+def test_a_wrong_section_is_refused(section, message):
+    with pytest.raises(ValidationError, match=message):
+        FilterStage.model_validate(section)
+
+
+def test_fingerprint_is_of_filters_settings_and_order():
+    def of(filters):
+        return FilterStage.model_validate({"filters": filters}).fingerprint()
+
+    assert of({"length": None}) == of({"length": {}}) == of({"length": {"min_query": 3}})
+    assert of({"length": None}) != of({"length": {"min_query": 4}})
+    assert of({"length": None, "same": None}) != of({"same": None, "length": None})
+    assert FilterStage().fingerprint() == of(dict.fromkeys(FILTERS))
+    assert of({"length": None})["filters"]["length"]["max_query"] == 800
+
+
+def test_the_section_comes_back_as_it_was():
+    stage = FilterStage.model_validate({"filters": {"copied": {"min_weight": 30}}})
+    assert FilterStage.model_validate(stage.model_dump()) == stage
+    assert stage.filters["copied"].model_dump()["min_weight"] == 30

@@ -1,0 +1,210 @@
+"""The runner on a real Ray cluster: resume, lost workers, fingerprints, row conservation."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pytest
+
+from sdg.cluster import MAX_ATTEMPTS, Cluster, StageError
+from sdg.errors import UserError
+from sdg.runner import Runner, check_fingerprints, publish, run_lock, stage_store
+from sdg.schema import Row, to_table
+from sdg.stage import Context, Inputs, Result, Shard, Stage, split
+from sdg.store import Done
+
+
+class Number(Row):
+    id: str
+    value: int
+
+
+class CountStage(Stage):
+    """A first stage: `num_shards` shards of ten numbers."""
+
+    name: ClassVar[str] = "count"
+    takes = Number
+    gives = Number
+
+    num_shards: int = 4
+
+    def shards(self, inputs: Inputs, ctx: Context) -> list[str]:
+        return [f"{i:05d}" for i in range(self.num_shards)]
+
+    def load(self, name: str, inputs: Inputs, ctx: Context) -> pa.Table:
+        first = int(name) * 10
+        return to_table([Number(id=str(i), value=i) for i in range(first, first + 10)], Number)
+
+    def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
+        return split(shard.table, [None] * shard.table.num_rows)
+
+
+class EvenStage(Stage):
+    """Drops odd numbers; `marks` is a folder where each run of a shard leaves a file."""
+
+    name: ClassVar[str] = "even"
+    takes = Number
+    gives = Number
+
+    marks: str = ""
+    die_on: str = ""  # the worker dies on this shard …
+    deaths: int = 0  # … so many times
+    fail_on: str = ""
+    lose_a_row: bool = False
+
+    def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
+        runs = len(list(Path(self.marks).glob(f"{shard.name}.*")))
+        Path(self.marks, f"{shard.name}.{time.time_ns()}").touch()
+        if shard.name == self.die_on and runs < self.deaths:
+            os._exit(1)
+        if shard.name == self.fail_on:
+            raise UserError("mend this shard")
+        values = shard.table["value"].to_pylist()
+        result = split(shard.table, ["odd" if v % 2 else None for v in values])
+        if self.lose_a_row:
+            return Result(result.kept.slice(1), result.dropped, result.num_kept - 1)
+        return result
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def stage_started(self, stage: str, num_shards: int | None, num_done: int) -> None: ...
+    def shard_done(self, stage: str, done: Done) -> None: ...
+    def stage_finished(self, stage: str) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster(2)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> Path:
+    folder = tmp_path / "marks"
+    folder.mkdir()
+    return folder
+
+
+def run(folder: Path, cluster: Cluster, *stages: Stage) -> list[int]:
+    """Run the stages; returns the values that came out."""
+    check_fingerprints(stages, folder, "sw", 0)
+    Runner(folder, stages, "sw", 0, Silent()).run(cluster)
+    return values_of(folder, stages)
+
+
+def values_of(folder: Path, stages: tuple[Stage, ...]) -> list[int]:
+    store = stage_store(folder, len(stages) - 1, stages[-1])
+    return [v for name in sorted(store.finished()) for v in store.read(name)["value"].to_pylist()]
+
+
+EVEN = list(range(0, 40, 2))
+
+
+def test_rows_go_through_and_dropped_ones_are_kept_aside(
+    tmp_path: Path, marks: Path, cluster: Cluster
+) -> None:
+    stages = CountStage(), EvenStage(marks=str(marks))
+    check_fingerprints(stages, tmp_path / "r", "sw", 0)
+    reports = Runner(tmp_path / "r", stages, "sw", 0, Silent()).run(cluster)
+    assert values_of(tmp_path / "r", stages) == EVEN
+    assert (reports[1].num_in, reports[1].num_kept, reports[1].dropped) == (40, 20, {"odd": 20})
+    dropped = stage_store(tmp_path / "r", 1, stages[1]).dropped_path("00002")
+    assert pa.parquet.read_table(dropped)["value"].to_pylist() == [21, 23, 25, 27, 29]
+
+
+def test_a_finished_shard_is_not_run_again(tmp_path: Path, marks: Path, cluster: Cluster) -> None:
+    stages = CountStage(), EvenStage(marks=str(marks))
+    assert run(tmp_path / "r", cluster, *stages) == EVEN
+    manifest = stage_store(tmp_path / "r", 1, stages[1]).folder / "manifest.jsonl"
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(lines[:2]) + lines[2][:30])  # killed while writing the third line
+    left = {line.split('"')[3] for line in lines[2:]}
+    for mark in marks.iterdir():
+        mark.unlink()
+    assert run(tmp_path / "r", cluster, *stages) == EVEN
+    assert {mark.name.split(".")[0] for mark in marks.iterdir()} == left
+
+
+def test_a_shard_whose_worker_dies_is_run_by_a_new_one(
+    tmp_path: Path, marks: Path, cluster: Cluster
+) -> None:
+    stage = EvenStage(marks=str(marks), die_on="00001", deaths=MAX_ATTEMPTS - 1)
+    assert run(tmp_path / "r", cluster, CountStage(), stage) == EVEN
+    assert len(list(marks.glob("00001.*"))) == MAX_ATTEMPTS
+
+
+def test_a_shard_that_kills_every_worker_stops_the_run(
+    tmp_path: Path, marks: Path, cluster: Cluster
+) -> None:
+    stage = EvenStage(marks=str(marks), die_on="00001", deaths=99)
+    with pytest.raises(StageError, match="00001"):
+        run(tmp_path / "r", cluster, CountStage(), stage)
+    assert len(list(marks.glob("00001.*"))) == MAX_ATTEMPTS
+
+
+def test_a_user_error_in_a_worker_comes_through_in_its_own_words(
+    tmp_path: Path, marks: Path, cluster: Cluster
+) -> None:
+    stages = CountStage(), EvenStage(marks=str(marks), fail_on="00003")
+    with pytest.raises(UserError, match=r"^mend this shard$"):
+        run(tmp_path / "r", cluster, *stages)
+
+
+def test_a_lost_row_stops_the_run(tmp_path: Path, marks: Path, cluster: Cluster) -> None:
+    with pytest.raises(StageError, match="10 rows in, 4 kept \\+ 5 dropped"):
+        run(tmp_path / "r", cluster, CountStage(), EvenStage(marks=str(marks), lose_a_row=True))
+
+
+def test_other_settings_are_refused_with_what_changed(tmp_path: Path, marks: Path) -> None:
+    check_fingerprints([CountStage(), EvenStage(marks=str(marks))], tmp_path, "sw", 0)
+    check_fingerprints([CountStage(), EvenStage(marks=str(marks))], tmp_path, "sw", 0)
+    for stages, lang, seed, said in (
+        ([CountStage(num_shards=5)], "sw", 0, "num_shards was 4, now 5"),
+        ([CountStage()], "ha", 0, 'lang was "sw", now "ha"'),
+        ([CountStage()], "sw", 1, "seed was 0, now 1"),
+        ([CountStage(), EvenStage(marks="elsewhere")], "sw", 0, "stage even: marks was"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_fingerprints(stages, tmp_path, lang, seed)
+
+
+def test_two_processes_cannot_work_on_one_run(tmp_path: Path) -> None:
+    with (
+        run_lock(tmp_path / "r"),
+        pytest.raises(UserError, match="another process"),
+        run_lock(tmp_path / "r"),
+    ):
+        pass
+    with run_lock(tmp_path / "r"):
+        pass
+
+
+def test_examples_are_published_without_empty_shards(
+    tmp_path: Path, marks: Path, cluster: Cluster
+) -> None:
+    stages = CountStage(num_shards=3), EvenStage(marks=str(marks))
+    run(tmp_path / "r", cluster, *stages)
+    store = stage_store(tmp_path / "r", 1, stages[1])
+    empty = Result(
+        store.read("00001").slice(0, 0), pa.table({"reason": pa.array([], pa.string())}), 0
+    )
+    store.append(store.write("00001", 0, empty, 0.0))
+    for _ in range(2):  # publishing again gives the same
+        folder = publish(tmp_path / "r", store)
+        assert sorted(p.name for p in folder.iterdir()) == ["00000.parquet", "00002.parquet"]
+    assert not list((tmp_path / "r").glob(".*"))
+
+
+def test_a_worker_that_is_too_big_is_refused_at_once(cluster: Cluster) -> None:
+    from sdg.stage import Resources
+
+    with pytest.raises(UserError, match="needs 8 of GPU"):
+        cluster.check(Resources(num_gpus=8))
+    with pytest.raises(UserError, match="needs 4000 GB of memory"):
+        cluster.check(Resources(memory_gb=4000))

@@ -1,0 +1,211 @@
+"""The summary and the dataset card, with names that try to break out of it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from sdg.languages import language
+from sdg.runner import StageReport
+from sdg.schema import Example, to_table
+from sdg.store import write_table
+from sdg.summary import count_examples, make_summary, render_card, sample_examples, write_summary
+from tests.rows import make_example, make_provenance
+
+HOSTILE = [
+    "a|b",
+    "---",
+    "two\nlines",
+    "two\r\n\r\n# heading",
+    "<script>alert(1)</script>",
+    "`code` ```",
+    "back\\slash\\",
+    "\\|x|",
+    "[link](javascript:alert(1))",
+    "![image](http://x/y.png)",
+    "license: mit\nlanguage: xx",
+    "\u2028---\u2028",
+    "x" * 5000,
+    "",
+    "\0\x1b[31m",
+    "ኢትዮጵያ",
+]
+# https://huggingface.co/docs/hub/datasets-cards, beside `configs`
+CARD_KEYS = {"pretty_name", "language", "license", "task_categories", "tags", "size_categories"}
+
+
+def report(name: str, num_in: int, dropped: dict[str, int], **counters: int) -> StageReport:
+    kept = num_in - sum(dropped.values())
+    return StageReport(name, num_in, kept, kept, dropped, counters, seconds=1.5)
+
+
+REPORTS = [
+    report("seed", 10, {"too_short": 2}),
+    report("infer", 32, {"a|b\n---": 1}, calls=33, tokens_in=100, tokens_out=50),
+    report("mix", 31, {}),
+]
+SETTINGS = {
+    "lang": "sw",
+    "seed": 7,
+    "pairs_wanted": None,
+    "corpus": "bundled (sw)",
+    "engine": "extractive",
+    "model": "",
+    "prompts": {"retrieval/short_query": 1.0},
+}
+
+
+def examples_with(folder: Path, *provenances: dict[str, Any], **changes: Any) -> Path:
+    """A folder of examples in two files, one for each of the provenances."""
+    examples = [
+        make_example(i, provenance=make_provenance(**values), **changes)
+        for i, values in enumerate(provenances)
+    ]
+    for i in range(2):
+        write_table(folder / "examples" / f"{i:05d}.parquet", to_table(examples[i::2], Example))
+    return folder / "examples"
+
+
+def summary_of(examples: Path, **settings: Any) -> dict[str, Any]:
+    return make_summary("run", {**SETTINGS, **settings}, REPORTS, examples)
+
+
+def parse(card: str) -> tuple[dict[str, Any], str]:
+    """Front matter and body, cut as the Hub cuts them."""
+    match = re.match(r"---\n(.*?)\n---\n(.*)", card, re.DOTALL)
+    assert match
+    return yaml.safe_load(match[1]), match[2]
+
+
+def tokens_of(body: str) -> list[Token]:
+    return MarkdownIt("commonmark").enable("table").parse(body)
+
+
+def tables_of(body: str) -> list[list[list[str]]]:
+    """Tables, rows and cells as a Markdown reader sees them."""
+    tables: list[list[list[str]]] = []
+    for token in tokens_of(body):
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type == "inline" and tables and token.level > 3:
+            tables[-1][-1].append(token.content)
+    return tables
+
+
+def test_counts_are_those_of_the_files(tmp_path: Path) -> None:
+    examples = examples_with(
+        tmp_path,
+        {"license": "mit", "strategy": "title"},
+        {"license": "mit", "prompt": "retrieval/other"},
+        {"license": "cc-by-4.0", "strategy": "title"},
+    )
+    counts = count_examples(examples)
+    assert counts["license"] == {"mit": 2, "cc-by-4.0": 1}
+    assert counts["strategy"] == {"title": 2, "written": 1}
+    assert counts["prompt"] == {"retrieval/short_query": 2, "retrieval/other": 1}
+    assert counts["query_lang"] == {"sw": 3}
+    summary = summary_of(examples)
+    for key in ("by_language", "by_prompt", "by_strategy", "by_license"):
+        assert sum(summary[key].values()) == summary["examples"] == 3
+    assert list(summary["by_license"]) == ["mit", "cc-by-4.0"]  # most first
+    assert (summary["calls"], summary["tokens_in"], summary["tokens_out"]) == (33, 100, 50)
+    assert summary["seconds"] == 4.5
+    assert summary["files"] == ["examples/00000.parquet", "examples/00001.parquet"]
+    assert summary["bytes"] == sum(path.stat().st_size for path in examples.iterdir())
+    assert [stage["num_in"] for stage in summary["stages"]] == [10, 32, 31]
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_the_card_says_what_the_summary_says(tmp_path: Path) -> None:
+    examples = examples_with(tmp_path, {"license": "mit"}, {"license": "CC-BY-4.0"})
+    write_summary(tmp_path, summary_of(examples), language("sw"))
+    front, body = parse((tmp_path / "README.md").read_text(encoding="utf-8"))
+    assert front["language"] == ["sw"]
+    assert front["license"] == ["cc-by-4.0", "mit"]
+    assert front["size_categories"] == ["n<1K"]
+    stages, prompts, _, languages, licenses = tables_of(body)
+    assert stages[1] == ["seed", "10", "8", "8", "too_short 2"]
+    assert [row[0] for row in stages] == ["stage", "seed", "infer", "mix"]
+    assert stages[3][-1] == "0"
+    assert prompts[1:] == [["retrieval/short_query", "2"]]
+    assert languages[1:] == [["sw", "2"]]
+    assert sorted(licenses[1:]) == [["CC-BY-4.0", "1"], ["mit", "1"]]
+    saved = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert saved["examples"] == 2
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_name_breaks_the_card(name: str, tmp_path: Path) -> None:
+    examples = examples_with(
+        tmp_path, {"license": name}, {"license": "mit", "prompt": name, "strategy": name}
+    )
+    summary = summary_of(examples, corpus=name or "x", model=name, engine="vllm")
+    summary["stages"][0]["dropped"] = {name: 2}
+    card = render_card(summary, language("sw"))
+    plain = render_card(summary_of(examples, engine="vllm", model="m"), language("sw"))
+    front, body = parse(card)
+    assert set(front) <= CARD_KEYS | {"configs"}
+    assert front["license"] == ["mit", "other"]
+    assert front["language"] == ["sw"]
+    stages, *counts = tables_of(body)
+    assert stages[1][:4] == ["seed", "10", "8", "8"]
+    assert stages[1][4].split(" ")[-1] == "2"
+    assert [sum(int(row[-1]) for row in table[1:]) for table in counts] == [2, 2, 2, 2]
+    tokens, plain_tokens = tokens_of(body), tokens_of(parse(plain)[1])
+    assert [t.type for t in tokens] == [t.type for t in plain_tokens]  # no block more or less
+    inline = [child.type for token in tokens for child in token.children or []]
+    assert inline.count("code_inline") == 1  # the corpus
+    assert set(inline) <= {
+        "text",
+        "text_special",
+        "softbreak",
+        "em_open",
+        "em_close",
+        "code_inline",
+    }
+    assert "\0" not in card
+    assert "\x1b" not in card
+
+
+def test_query_languages_are_listed_without_region(tmp_path: Path) -> None:
+    summary = summary_of(examples_with(tmp_path, {}, query_lang="zh-Hant"))
+    front, _ = parse(render_card(summary, language("sw")))
+    assert front["language"] == ["sw", "zh"]
+
+
+@pytest.mark.parametrize(
+    ("num", "category"),
+    [
+        (0, "n<1K"),
+        (999, "n<1K"),
+        (1_000, "1K<n<10K"),
+        (123_456, "100K<n<1M"),
+        (1_000_000, "1M<n<10M"),
+        (10_000_000, "10M<n<100M"),
+        (100_000_000, "100M<n<1B"),
+    ],
+)
+def test_size_categories_are_the_hubs(num: int, category: str, tmp_path: Path) -> None:
+    summary = {**summary_of(examples_with(tmp_path, {})), "examples": num}
+    front, _ = parse(render_card(summary, language("sw")))
+    assert front["size_categories"] == [category]
+
+
+def test_samples_show_each_prompt_and_strategy_first(tmp_path: Path) -> None:
+    kinds = ["title", "title", "title", "title", "crop", "crop"]
+    examples = examples_with(tmp_path, *({"strategy": kind} for kind in kinds))
+    found = [row["provenance"]["strategy"] for row in sample_examples(examples, 3)]
+    assert found == ["title", "crop", "title"]
+
+
+@pytest.mark.parametrize("engine", ["extractive", "vllm"])
+def test_the_card_says_who_wrote_the_queries(engine: str, tmp_path: Path) -> None:
+    card = render_card(summary_of(examples_with(tmp_path, {}), engine=engine), language("sw"))
+    assert ("no language model wrote them" in card) == (engine == "extractive")
