@@ -1,0 +1,59 @@
+"""The README's commands are real: make takes them, the entry point parses them."""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipelines.generate import parse_args
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+def test_there_are_commands() -> None:
+    assert "make generate LANG=sw" in COMMANDS
+    assert "make test" in COMMANDS
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+def test_make_takes_it(command: str) -> None:
+    done = subprocess.run(
+        [*shlex.split(command), "--dry-run"],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    given = [word.split("=")[0] for word in shlex.split(command)[2:]]
+    assert set(given) <= {"LANG", "CORPUS", "PAIRS", "RUN", "ENGINE", "MODEL", "CONFIG", "SEED"}
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "-m pipelines.generate" in c])
+def test_the_entry_point_takes_it(command: str) -> None:
+    arguments = shlex.split(command.split("-m pipelines.generate")[1])
+    assert parse_args(arguments).lang == "sw"
+
+
+def test_every_profile_and_stage_named_is_there() -> None:
+    from pipelines.profile import CONFIGS_DIR, StageSettings
+
+    for name in re.findall(r"`pipelines/configs/(\w+)\.yaml`", README) + ["embedded", "laptop"]:
+        assert (CONFIGS_DIR / f"{name}.yaml").is_file()
+    for stage in StageSettings.model_fields:
+        assert f"| `{stage}` |" in README
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
