@@ -105,12 +105,21 @@ class Pool:
 
     def prepare(self, job: Job) -> None:
         """Run a stage's `prepare` in one worker, so that the driver stays small."""
-        try:
-            ray.get(self._workers[0].prepare.remote(job))
-        except RayTaskError as error:
-            raise _cause(error, job, "prepare") from error
-        except (RayActorError, WorkerCrashedError) as error:
-            raise StageError(f"stage {job.stage.name}: worker died in prepare: {error}") from error
+        worker = self._workers[0]
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                ray.get(worker.prepare.remote(job))
+                return
+            except RayTaskError as error:
+                raise _cause(error, job, "prepare") from error
+            except (RayActorError, WorkerCrashedError) as error:
+                log.warning("stage %s, prepare: worker lost: %s", job.stage.name, error)
+                worker = self._replace(worker, deque())
+                if attempt == MAX_ATTEMPTS:
+                    raise StageError(
+                        f"stage {job.stage.name}: the worker died {MAX_ATTEMPTS} times in prepare "
+                        f"(out of memory, or a crash in native code)"
+                    ) from error
 
     def run(self, job: Job, shards: Sequence[str]) -> Iterator[Done]:
         """Run a stage on shards, yielding each as it is finished, in any order.

@@ -54,6 +54,13 @@ class EvenStage(Stage):
     deaths: int = 0  # … so many times
     fail_on: str = ""
     lose_a_row: bool = False
+    prepare_deaths: int = 0
+
+    def prepare(self, inputs: Inputs, ctx: Context) -> None:
+        runs = len(list(Path(self.marks).glob("prepare.*")))
+        Path(self.marks, f"prepare.{time.time_ns()}").touch()
+        if runs < self.prepare_deaths:
+            os._exit(1)
 
     def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
         runs = len(list(Path(self.marks).glob(f"{shard.name}.*")))
@@ -137,6 +144,14 @@ def test_a_shard_whose_worker_dies_is_run_by_a_new_one(
     stage = EvenStage(marks=str(marks), die_on="00001", deaths=MAX_ATTEMPTS - 1)
     assert run(tmp_path / "r", cluster, CountStage(), stage) == EVEN
     assert len(list(marks.glob("00001.*"))) == MAX_ATTEMPTS
+
+
+def test_a_prepare_whose_worker_dies_is_done_by_a_new_one(
+    tmp_path: Path, marks: Path, cluster: Cluster
+) -> None:
+    stage = EvenStage(marks=str(marks), prepare_deaths=MAX_ATTEMPTS - 1)
+    assert run(tmp_path / "r", cluster, CountStage(), stage) == EVEN
+    assert len(list(marks.glob("prepare.*"))) == MAX_ATTEMPTS
 
 
 def test_a_shard_that_kills_every_worker_stops_the_run(
