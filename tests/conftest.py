@@ -64,7 +64,7 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.build(tmp_path_factory.mktemp("tiny") / "model")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # it must not run on beside the engines of other modules
 def vllm_url(tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real vLLM server of the tiny model."""
     from tests.vllm_server import serve
