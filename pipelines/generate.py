@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -236,8 +237,11 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         screen.print("stopped; what is finished is kept: the same command goes on from here")
         return 130
-    except Exception as error:
-        log.exception("the run failed")
+    except Exception as error:  # a bug: its traceback is for the log, not for the screen
+        log_path = run_dir / "logs" / "run.log"
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        with log_path.open("a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
         screen.print(
             f"[red]failed:[/red] {escape(str(error) or type(error).__name__)}; details in "
             f"{run_dir}/logs/run.log. What is finished is kept: the same command goes on from here"
