@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sdg.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERSION_KEY = b"mbegu.schema_version"
 ROW_KEY = b"mbegu.row"
 
@@ -42,7 +42,10 @@ class Document(Row):
 
 
 class Seed(Row):
-    """A passage that pairs are made from. `id` is a hash of its content, never the corpus's id."""
+    """What pairs are made from: a passage, an idea for a task, or an existing pair to translate.
+
+    `id` is a hash of its content, never the corpus's id.
+    """
 
     id: str
     text: str
@@ -50,6 +53,8 @@ class Seed(Row):
     lang: str
     source: str  # where it came from: corpus name, and the corpus's own id where it has one
     license: str
+    kind: str = "passage"  # "passage", "idea" or "pair"
+    fields: str = "{}"  # what else its kind has, JSON object: an idea's family, a pair's query ...
 
 
 class Message(Row):
@@ -67,6 +72,7 @@ class Call(Row):
     ordinal: int  # which of its seed's calls with this prompt, from 0
     task: str
     lang: str  # language the query is wanted in
+    positive_lang: str  # language of the positive
     controls: str  # sampled control variables, JSON object
     prompt: str
     prompt_sha: str
@@ -114,6 +120,9 @@ class Pair(Row):
     document: str  # the whole seed passage, of which `positive` may be a part
     negatives: list[str]  # written with the pair by an LLM; mining adds to them
     provenance: Provenance
+    positive_grade: float | None = None  # graded similarity in [0, 1], where the task has grades
+    negative_grades: list[float] = []  # of `negatives`, or empty
+    unverified: list[str] = []  # sides ("query", "positive") whose language nobody could check
 
 
 class Example(Row):
@@ -130,6 +139,9 @@ class Example(Row):
     negatives: list[str]
     negative_scores: list[float]
     provenance: Provenance
+    positive_grades: list[float] = []  # graded similarity in [0, 1], where the task has grades
+    negative_grades: list[float] = []
+    unverified: list[str] = []  # sides ("query", "positive") whose language nobody could check
 
 
 _SCALARS: dict[type, pa.DataType] = {

@@ -55,6 +55,7 @@ def make_call(seed: Seed | None = None, ordinal: int = 0, **changes: Any) -> Cal
         "ordinal": ordinal,
         "task": "retrieval",
         "lang": seed.lang,
+        "positive_lang": seed.lang,
         "controls": '{"length": "short"}',
         "prompt": "retrieval/short_query",
         "prompt_sha": "0123456789ab",

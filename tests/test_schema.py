@@ -36,7 +36,9 @@ def fields(types: dict[str, pa.DataType], nullable: tuple[str, ...] = ()) -> lis
     return [pa.field(name, kind, nullable=name in nullable) for name, kind in types.items()]
 
 
-SEED = fields(dict.fromkeys(["id", "text", "title", "lang", "source", "license"], STRING))
+SEED = fields(
+    dict.fromkeys(["id", "text", "title", "lang", "source", "license", "kind", "fields"], STRING)
+)
 MESSAGE = fields({"role": STRING, "content": STRING})
 ANSWER = ("reply", "finish_reason", "tokens_in", "tokens_out", "error")
 PROVENANCE = fields(
@@ -63,7 +65,9 @@ LAYOUTS: dict[type[Row], list[pa.Field]] = {
             "id": STRING,
             "seed": pa.struct(SEED),
             "ordinal": INT,
-            **dict.fromkeys(["task", "lang", "controls", "prompt", "prompt_sha"], STRING),
+            **dict.fromkeys(
+                ["task", "lang", "positive_lang", "controls", "prompt", "prompt_sha"], STRING
+            ),
             "instruction": STRING,
             "strategies": pa.list_(STRING),
             "messages": pa.list_(pa.struct(MESSAGE)),
@@ -83,7 +87,11 @@ LAYOUTS: dict[type[Row], list[pa.Field]] = {
             **dict.fromkeys(["positive", "positive_lang", "document"], STRING),
             "negatives": pa.list_(STRING),
             "provenance": pa.struct(PROVENANCE),
-        }
+            "positive_grade": pa.float32(),
+            "negative_grades": pa.list_(pa.float32()),
+            "unverified": pa.list_(STRING),
+        },
+        nullable=("positive_grade",),
     ),
     Example: fields(
         {
@@ -94,13 +102,19 @@ LAYOUTS: dict[type[Row], list[pa.Field]] = {
             "negatives": pa.list_(STRING),
             "negative_scores": pa.list_(pa.float32()),
             "provenance": pa.struct(PROVENANCE),
+            "positive_grades": pa.list_(pa.float32()),
+            "negative_grades": pa.list_(pa.float32()),
+            "unverified": pa.list_(STRING),
         }
     ),
 }
 ROWS: dict[type[Row], list[Row]] = {
     Seed: [make_seed(), make_seed(text="مرحبا\u200d\n", title="\0", lang="ar")],
     Call: [make_call(), make_call(ordinal=1, reply="{}", tokens_in=3, error="no: reply")],
-    Pair: [make_pair("q"), make_pair("q", negatives=["a", ""])],
+    Pair: [
+        make_pair("q", positive_grade=0.75, unverified=["query"]),
+        make_pair("q", negatives=["a", ""], negative_grades=[0.5, 0.25]),
+    ],
     Example: [make_example(), make_example(1, negatives=[], negative_scores=[])],
 }
 BY_MODEL = pytest.mark.parametrize("model", ROWS, ids=lambda model: model.__name__)

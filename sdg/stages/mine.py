@@ -166,4 +166,7 @@ def _example(
         negatives=[*pair.negatives, *(pool.texts[place] for place, _ in negatives)],
         negative_scores=[*([0.0] * len(pair.negatives)), *(score for _, score in negatives)],
         provenance=pair.provenance,
+        positive_grades=[] if pair.positive_grade is None else [pair.positive_grade],
+        negative_grades=pair.negative_grades,
+        unverified=pair.unverified,
     )

@@ -91,6 +91,7 @@ class RenderStage(Stage):
             ordinal=ordinal,
             task=prompt.task,
             lang=lang,
+            positive_lang=seed.lang,
             controls=json.dumps(controls, ensure_ascii=False, sort_keys=True),
             prompt=prompt.name,
             prompt_sha=prompt.sha,

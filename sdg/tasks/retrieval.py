@@ -65,7 +65,7 @@ class Retrieval(Task):
             query=query,
             query_lang=call.lang,
             positive=document,
-            positive_lang=call.seed.lang,
+            positive_lang=call.positive_lang,
             document=call.seed.text,
             negatives=[],
             provenance=Provenance(

@@ -87,6 +87,8 @@ def test_a_document_becomes_a_seed(tmp_path: Path) -> None:
             "lang": "sw",
             "source": "corpus.jsonl#k1",
             "license": "CC0-1.0",
+            "kind": "passage",
+            "fields": "{}",
         }
     ]
     assert result.counters == {"chunks": 1, "short_chunks_left_out": 0}
