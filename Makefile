@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 # MBEGU_<name>, its text as it was typed: $(value) keeps make from expanding it, and the recipes use
 # it quoted, so nothing in it is taken for make's or the shell's syntax. The variables themselves
 # are held back, since make would expand them on export, and LANG=sw is no locale.
-GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED ARGS
+GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED BENCH DATA ARGS
 unexport $(GIVEN)
 given = $(if $(filter command%,$(origin $1)),$(value $1))
 $(foreach name,$(GIVEN),$(eval export MBEGU_$(name) := $$(call given,$(name))))
@@ -23,6 +23,10 @@ $(foreach name,$(GIVEN),$(eval export MBEGU_$(name) := $$(call given,$(name))))
 # $(call options,lang:LANG …) is shell text: "$@" becomes --lang="$MBEGU_LANG" … for those given.
 options = set --; $(foreach pair,$1,$(call option,$(subst :, ,$(pair))))
 option = [ -z "$$MBEGU_$(word 2,$1)" ] || set -- "$$@" --$(word 1,$1)="$$MBEGU_$(word 2,$1)";
+
+# The same in front of the words that "$@" already holds.
+prepend = $(foreach pair,$1,$(call optional,$(subst :, ,$(pair))))
+optional = [ -z "$$MBEGU_$(word 2,$1)" ] || set -- --$(word 1,$1)="$$MBEGU_$(word 2,$1)" "$$@";
 
 # Texts are UTF-8 whatever the shell's locale is.
 export LC_ALL := C.UTF-8
@@ -58,7 +62,7 @@ $(HAS)/%: $(PINS)
 	$(install)
 
 # --- Commands -----------------------------------------------------------------------------------
-.PHONY: help setup generate lint fmt test lock clean language-given no-python
+.PHONY: help setup generate lint fmt test bench lock clean language-given bench-given no-python
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -97,6 +101,15 @@ fmt: $(HAS)/base+dev ## format the code and mend what ruff can
 # The tests may call make themselves: this make's options are none of theirs.
 test: $(HAS)/base+train+vllm+test ## run the tests: make test [ARGS="-k word tests/test_x.py"]
 	@unset MAKEFLAGS MFLAGS MAKELEVEL; eval "set -- $$MBEGU_ARGS"; $(PY) -m pytest "$$@"
+
+bench: bench-given $(HAS)/base+train+vllm+test+bench ## measure beside peers: make bench BENCH=<name>
+##   [DATA=<folder> ARGS=]; the names are the files in tests/bench, the last line is ratio=…
+	@eval "set -- $$MBEGU_ARGS"; $(call prepend,data:DATA) $(PY) -m "tests.bench.$$MBEGU_BENCH" "$$@"
+
+bench-given:
+	@[ -f "tests/bench/$$MBEGU_BENCH.py" ] || { \
+	  echo "Which benchmark? make bench BENCH=<name>, one of:" \
+	    $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)); exit 2; } >&2
 
 lock: ## pin anew what pyproject.toml asks for; ARGS=--upgrade moves to the newest
 	$(install)
