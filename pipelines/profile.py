@@ -29,7 +29,7 @@ from sdg.stages import (
     RenderStage,
     SeedStage,
 )
-from sdg.tasks import get_task
+from sdg.tasks import check_prompt
 from sdg.yaml12 import load_yaml
 
 CONFIGS_DIR = Path(__file__).parent / "configs"
@@ -75,13 +75,7 @@ class Profile(BaseModel):
         """
         prompts = [load_prompt(name, lang.base) for name in self.prompts]
         for prompt in prompts:
-            known = get_task(prompt.task, prompt.name).variables | set(prompt.controls)
-            unknown = sorted(prompt.used_variables() - known)
-            if unknown:
-                raise UserError(
-                    f"prompt {prompt.name}: unknown variable '{unknown[0]}'; there are: "
-                    f"{', '.join(sorted(known))}"
-                )
+            check_prompt(prompt)
         self.engine.check(prompts, lang.code)
         shas = {prompt.name: prompt.sha for prompt in prompts}
         stages = self.stages

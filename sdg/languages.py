@@ -58,6 +58,7 @@ class Language:
     autonym: str  # in itself
     scripts: tuple[str, ...]  # Unicode script codes it is written in, the usual one first
     direction: str  # "ltr" or "rtl"
+    script: str  # English name of the script it is usually written in
 
     @property
     def base(self) -> str:
@@ -94,6 +95,7 @@ def language(code: str) -> Language:
         autonym=found.autonym(),
         scripts=scripts,
         direction="rtl" if scripts[0] in _RTL else "ltr",
+        script=langcodes.Language.make(script=first).script_name(),
     )
 
 

@@ -5,11 +5,13 @@ overrides it for a language. `prompts/README.md` explains the fields. Bodies are
 sandbox with undefined names as errors, and corpus text enters as a value, never as template code.
 """
 
+import json
 import math
+import random
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import yaml
@@ -19,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sdg.errors import UserError
 from sdg.languages import language
+from sdg.schema import Seed
 from sdg.text import digest, normalize, rng
 from sdg.yaml12 import load_yaml
 
@@ -52,9 +55,13 @@ class Prompt(BaseModel):
     name: str  # "<family>/<file name without .md>"
     task: str
     description: str
-    instruction: str  # becomes the training instruction of every pair made with this prompt
+    instruction: str  # template of the training instruction of every pair made with this prompt
+    seed: Literal["passage", "idea", "pair", "none"] = "passage"  # what its calls are made from
+    form: str = ""  # which of its task's replies it asks for; "": the first
     controls: dict[str, dict[str, float]] = {}  # control -> value -> weight
-    query_lang: list[str] = []  # languages to ask for; empty: the document's own
+    # Language -> weight; "own" is the one that the run asks for. Empty: its own alone.
+    query_lang: dict[str, float] = {}
+    positive_lang: dict[str, float] = {}
     extractive: list[str] = []  # strategies that may stand in for an LLM; empty: none can
     sampling: Sampling = Sampling()
     body: str
@@ -66,26 +73,78 @@ class Prompt(BaseModel):
         """A control may be a list (equal weights) or a map of value to weight."""
         if not isinstance(controls, dict):
             return controls
-        return {
-            name: {str(v): 1.0 for v in values} if isinstance(values, list) else values
-            for name, values in controls.items()
-        }
+        return {name: _weighted(values) for name, values in controls.items()}
 
     @field_validator("controls")
     @classmethod
     def _usable(cls, controls: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
         for name, values in controls.items():
-            if not values or min(values.values()) < 0 or not 0 < sum(values.values()) < math.inf:
-                raise ValueError(f"control '{name}' needs values with positive weights")
+            _check_weights(values, f"control '{name}'")
         return controls
+
+    @field_validator("query_lang", "positive_lang", mode="before")
+    @classmethod
+    def _lang_weights(cls, values: Any) -> Any:
+        return _weighted(values)
+
+    @field_validator("query_lang", "positive_lang")
+    @classmethod
+    def _usable_langs(cls, values: dict[str, float]) -> dict[str, float]:
+        if values:
+            _check_weights(values, "the list of languages")
+        return values
+
+    def takes(self, seed: Seed) -> bool:
+        """Whether calls of this prompt can be made from a seed: it is of the kind wanted, and an
+        idea is of the prompt's own family and form."""
+        if seed.kind != self.seed or seed.kind != "idea":
+            return seed.kind == self.seed
+        fields = json.loads(seed.fields)
+        return fields["family"] == self.task and self.form in ("", fields["form"])
 
     def sample_controls(self, *key: object) -> dict[str, str]:
         """One value a control, drawn by weight; the same `key` gives the same draw."""
-        drawn = {}
-        for name, values in self.controls.items():
-            choice = rng(*key, self.name, name)
-            drawn[name] = choice.choices(list(values), weights=list(values.values()))[0]
-        return drawn
+        return {
+            name: _draw(values, rng(*key, self.name, name))
+            for name, values in self.controls.items()
+        }
+
+    def sample_languages(self, own: str, *key: object) -> tuple[str, str]:
+        """Languages of the query and of the positive, by `query_lang` and `positive_lang`.
+
+        A side that the front matter says nothing of is in `own`: the passage's language, or the one
+        that the run asks for where the seed is an idea or a pair. A language listed is never drawn
+        where it is `own`, unless as "own". Where both sides are listed, one of the two is drawn
+        from its list, each as often, and the other is in `own`.
+        """
+        listed = [side for side in ("query_lang", "positive_lang") if getattr(self, side)]
+        langs = {"query_lang": own, "positive_lang": own}
+        if listed:
+            side = rng(*key, self.name, "side").choice(listed)
+            values = self.languages_beside(own, side)
+            drawn = _draw(values, rng(*key, self.name, side))
+            langs[side] = own if drawn == OWN else drawn
+        return langs["query_lang"], langs["positive_lang"]
+
+    def languages_beside(self, own: str, side: str) -> dict[str, float]:
+        """The weights of `query_lang` or `positive_lang`, without the own language listed by code.
+
+        Raises:
+            UserError: nothing is left.
+        """
+        base, given = language(own).base, getattr(self, side)
+        left = {c: w for c, w in given.items() if c == OWN or language(c).base != base}
+        if given and not sum(left.values()):
+            raise UserError(
+                f"prompt {self.name}: {side} names no language beside the run's own, {base}"
+            )
+        return left
+
+    def record(self, query_lang: str, positive_lang: str) -> dict[str, str]:
+        """What a call's controls say beside what was drawn: its form, and languages drawn."""
+        langs = {"query_lang": query_lang, "positive_lang": positive_lang}
+        drawn = {side: code for side, code in langs.items() if getattr(self, side)}
+        return {**({"form": self.form} if self.form else {}), **drawn}
 
     def render(self, variables: dict[str, Any]) -> str:
         """The prompt's text.
@@ -94,14 +153,43 @@ class Prompt(BaseModel):
             UserError: the body uses a name that is neither a control nor a variable of its task,
                 or does with a value what cannot be done.
         """
+        return self._rendered(self.body, variables)
+
+    def render_instruction(self, variables: dict[str, Any]) -> str:
+        """The training instruction; a template as the body is, so that an idea may be one."""
+        return normalize(self._rendered(self.instruction, variables))
+
+    def _rendered(self, template: str, variables: dict[str, Any]) -> str:
         try:
-            return _template(self.body).render(variables).strip()
+            return _template(template).render(variables).strip()
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise UserError(f"prompt {self.name}: {error}") from None
 
     def used_variables(self) -> set[str]:
-        """Names that the body reads."""
-        return set(meta.find_undeclared_variables(_environment.parse(self.body)))
+        """Names that the body and the instruction read."""
+        names: set[str] = set()
+        for template in (self.body, self.instruction):
+            names |= meta.find_undeclared_variables(_environment.parse(template))
+        return names
+
+
+OWN = "own"  # in a list of languages: the one that the run asks for
+
+
+def _weighted(values: Any) -> Any:
+    """A list as equal weights; the keys of a map as strings (YAML reads 4.5 as a number)."""
+    if isinstance(values, list):
+        return {str(value): 1.0 for value in values}
+    return {str(v): weight for v, weight in values.items()} if isinstance(values, dict) else values
+
+
+def _check_weights(values: dict[str, float], what: str) -> None:
+    if not values or min(values.values()) < 0 or not 0 < sum(values.values()) < math.inf:
+        raise ValueError(f"{what} needs values with positive weights")
+
+
+def _draw(values: dict[str, float], choice: random.Random) -> str:
+    return choice.choices(list(values), weights=list(values.values()))[0]
 
 
 _KEYS = sorted(set(Prompt.model_fields) - {"name", "body", "sha"})  # of front matter
@@ -156,6 +244,10 @@ def load_prompt(name: str, lang: str, folder: Path = PROMPTS_DIR) -> Prompt:
     front = {"description": "", "instruction": "", **front}
     if isinstance(front["instruction"], str):
         front["instruction"] = normalize(front["instruction"])
+        try:
+            _environment.compile(front["instruction"])
+        except jinja2.TemplateSyntaxError as error:
+            raise UserError(f"{path}: instruction: {error.message}") from None
     try:
         sha = digest(yaml.safe_dump(front, sort_keys=True, allow_unicode=True), body)[:12]
         prompt = Prompt(name=name, body=body, sha=sha, **front)
@@ -163,9 +255,8 @@ def load_prompt(name: str, lang: str, folder: Path = PROMPTS_DIR) -> Prompt:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {key}: {first['msg']}") from None
-    own = language(lang).base
-    if prompt.query_lang and {language(code).base for code in prompt.query_lang} == {own}:
-        raise UserError(f"{path}: query_lang names no language beside the documents' own, {own}")
+    for side in ("query_lang", "positive_lang"):
+        prompt.languages_beside(lang, side)
     return prompt
 
 

@@ -15,7 +15,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"sdg.errors"},
     {"sdg.schema", "sdg.languages", "sdg.text", "sdg.yaml12", "sdg.phrases"},
-    {"sdg.prompting", "sdg.langid", "sdg.readers", "sdg.stage", "sdg.teacher", "sdg.tasks"},
+    {"sdg.prompting", "sdg.langid", "sdg.readers", "sdg.replies", "sdg.stage", "sdg.teacher"},
+    {"sdg.tasks"},
+    {"sdg.ideas"},
     {"sdg.corpora", "sdg.filters", "sdg.store", "sdg.engines"},
     {"sdg.stages"},
     {"sdg.cluster"},

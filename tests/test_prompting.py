@@ -71,7 +71,7 @@ def test_windows_files_are_the_same_prompt(change: tuple[str, str], write: Write
 
 def test_no_is_norwegian(write: Write) -> None:
     folder = write(BASE.replace("controls:", "query_lang: [no, sw]\ncontrols:"))
-    assert load(folder).query_lang == ["no", "sw"]
+    assert load(folder).query_lang == {"no": 1, "sw": 1}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,10 @@ def test_an_unknown_key_names_its_file_and_what_is_allowed(
     write(BASE, "family/query.md")
     write("---\ndescription: mine\n---\n", "family/query.sw.md")
     folder = write(f"---\ntask: retrieval\n{key}\n---\nx", file)
-    allowed = "controls, description, extractive, instruction, query_lang, sampling, task"
+    allowed = (
+        "controls, description, extractive, form, instruction, positive_lang, query_lang, sampling, "
+        "seed, task"
+    )
     with pytest.raises(UserError) as caught:
         load(folder)
     name = key.partition(":")[0]

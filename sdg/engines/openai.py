@@ -223,8 +223,9 @@ class _OpenAISession(Session):
         if self._engine.structured == "json_object":
             request["response_format"] = {"type": "json_object"}
         elif self._engine.structured == "json_schema":
-            schema = {"name": call.task, "schema": TASKS[call.task].json_schema(), "strict": True}
-            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+            schema = TASKS[call.task].json_schema(call)
+            named = {"name": call.task, "schema": schema, "strict": True}
+            request["response_format"] = {"type": "json_schema", "json_schema": named}
         return request
 
     def _classified(self, error: Exception) -> _Failure:

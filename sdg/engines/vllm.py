@@ -362,7 +362,7 @@ def _sampling_params(call: Call) -> Any:
         top_p=sampling.top_p,
         max_tokens=sampling.max_tokens,
         seed=request_seed(call),
-        structured_outputs=StructuredOutputsParams(json=TASKS[call.task].json_schema()),
+        structured_outputs=StructuredOutputsParams(json=TASKS[call.task].json_schema(call)),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

@@ -12,7 +12,7 @@ from sdg.schema import Call, Message, Seed, rows_of, to_table
 from sdg.stage import Context, Inputs, Result, Shard, Stage, dropped_rows
 from sdg.store import write_json
 from sdg.tasks import get_task
-from sdg.text import digest, rng
+from sdg.text import digest
 
 _GOLDEN = 0.6180339887498949  # steps by it spread evenly over [0, 1)
 
@@ -78,24 +78,21 @@ class RenderStage(Stage):
     def _call(self, seed: Seed, ordinal: int, prompt: Prompt, ctx: Context) -> Call:
         call_id = digest("call", ctx.seed, seed.id, prompt.name, prompt.sha, ordinal)
         controls = prompt.sample_controls(call_id)
-        lang = ctx.lang
-        if prompt.query_lang:
-            own = language(ctx.lang).base
-            others = [code for code in prompt.query_lang if language(code).base != own]
-            lang = rng(call_id, "query_lang").choice(others)
-            controls["query_lang"] = lang
-        variables = {**get_task(prompt.task, prompt.name).prompt_variables(seed, lang), **controls}
+        lang, positive_lang = prompt.sample_languages(ctx.lang, call_id)
+        task = get_task(prompt.task, prompt.name)
+        variables = {**task.prompt_variables(seed, lang, positive_lang), **controls}
+        controls |= prompt.record(lang, positive_lang)
         return Call(
             id=call_id,
             seed=seed,
             ordinal=ordinal,
             task=prompt.task,
             lang=lang,
-            positive_lang=seed.lang,
+            positive_lang=positive_lang,
             controls=json.dumps(controls, ensure_ascii=False, sort_keys=True),
             prompt=prompt.name,
             prompt_sha=prompt.sha,
-            instruction=prompt.instruction,
+            instruction=prompt.render_instruction(variables),
             strategies=prompt.extractive,
             messages=[Message(role="user", content=prompt.render(variables))],
             sampling=prompt.sampling.model_dump_json(),

@@ -1,10 +1,18 @@
 """Task families, one file each. `TASKS` finds a family by the `task` of a prompt's front matter."""
 
 from sdg.errors import UserError
-from sdg.tasks.base import Rejected, Task
+from sdg.prompting import Prompt
+from sdg.replies import Rejected
+from sdg.tasks.base import Task
+from sdg.tasks.bitext import Bitext
+from sdg.tasks.classification import Classification
 from sdg.tasks.retrieval import Retrieval
+from sdg.tasks.sts import Sts
+from sdg.tasks.translate import Translate
 
-TASKS: dict[str, Task] = {task.name: task for task in (Retrieval(),)}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Retrieval(), Classification(), Sts(), Bitext(), Translate())
+}
 
 
 def get_task(name: str, where: str) -> Task:
@@ -14,4 +22,35 @@ def get_task(name: str, where: str) -> Task:
     return TASKS[name]
 
 
-__all__ = ["TASKS", "Rejected", "Task", "get_task"]
+def faults(prompt: Prompt) -> list[str]:
+    """What a prompt and its task do not agree on: its seeds, its form, the names it uses."""
+    if prompt.task not in TASKS:
+        return [f"unknown task '{prompt.task}'; there are: {', '.join(TASKS)}"]
+    task = TASKS[prompt.task]
+    if prompt.seed not in task.kinds:
+        kinds = ", ".join(task.kinds)
+        return [f"seed: {prompt.task} takes no '{prompt.seed}'; it takes: {kinds}"]
+    found = []
+    forms = task.forms(prompt.seed)
+    if prompt.form and prompt.form not in forms:
+        found.append(f"form: no '{prompt.form}'; there are: {', '.join(forms)}")
+    if not prompt.instruction and prompt.seed != "none":
+        found.append("no instruction: pairs need one to be trained with")
+    known = task.variables(prompt.seed) | set(prompt.controls)
+    for name in sorted(prompt.used_variables() - known):
+        found.append(f"unknown variable '{name}'; there are: {', '.join(sorted(known))}")
+    return found
+
+
+def check_prompt(prompt: Prompt) -> Task:
+    """The task family of a prompt.
+
+    Raises:
+        UserError: the first of its `faults`.
+    """
+    for fault in faults(prompt):
+        raise UserError(f"prompt {prompt.name}: {fault}")
+    return TASKS[prompt.task]
+
+
+__all__ = ["TASKS", "Rejected", "Task", "check_prompt", "faults", "get_task"]

@@ -1,36 +1,231 @@
-"""What a task family owes the pipeline: prompt variables, a reply model, and reply -> pair."""
+"""What a task family owes the pipeline: prompt variables, reply models, and reply -> pairs.
 
+A prompt says what its calls are made from (`seed:` in its front matter): a passage of the corpus,
+an idea out of the task list, an existing pair, or nothing: so ideas themselves are asked for.
+What the model must answer follows from the family, that kind, and the prompt's `form`.
+"""
+
+import json
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
-from sdg.schema import Call, Pair, Seed
+from sdg.languages import Language, language
+from sdg.replies import Rejected, read_reply
+from sdg.schema import Call, Pair, Provenance, Seed
+from sdg.text import canonical, digest, normalize
+
+PASSAGE, IDEA, PAIR, NONE = "passage", "idea", "pair", "none"  # of `Seed.kind`
+WRITTEN = "written"  # a pair's strategy where a language model wrote it
+
+# Names that the body of a prompt may use beside its controls, by the kind of its seeds.
+LANGUAGES = frozenset(
+    {"language", "autonym", "script", "positive_language", "positive_autonym", "positive_script"}
+)
+VARIABLES: dict[str, frozenset[str]] = {
+    PASSAGE: LANGUAGES | {"document", "title", "document_language"},
+    IDEA: LANGUAGES | {"idea"},
+    PAIR: LANGUAGES | {"instruction", "query", "positive", "negatives", "source_language"},
+    NONE: frozenset(),  # ideas are in English and serve every language
+}
 
 
-class Rejected(Exception):
-    """A reply that gives no pair; `reason` is the counter it is dropped under."""
+class ReplyModel(BaseModel):
+    """What an LLM answers; nothing beside the fields asked for is taken."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    model_config = ConfigDict(extra="forbid")
+
+
+class IdeasReply(ReplyModel):
+    """A piece of the task list."""
+
+    ideas: list[Annotated[str, Field(min_length=8, max_length=500)]] = Field(
+        min_length=1, max_length=50
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply that was read, and what had to be repaired for it ("" for nothing)."""
+
+    reply: BaseModel
+    repaired: str
 
 
 class Task(ABC):
     """One family of training pairs. Stateless."""
 
     name: ClassVar[str]
-    variables: ClassVar[frozenset[str]]  # names a prompt's body may use beside its controls
-    reply: ClassVar[type[BaseModel]]  # what an LLM must answer; its JSON schema constrains vLLM
+    mined: ClassVar[bool]  # whether hard negatives are mined; else it brings its own
+    # What an LLM must answer, by the seed's kind and the prompt's form ("" where there is one).
+    replies: ClassVar[dict[tuple[str, str], type[BaseModel]]]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of seeds that its prompts may be made from."""
+        return tuple(dict.fromkeys(kind for kind, _ in self.replies))
+
+    def forms(self, kind: str) -> tuple[str, ...]:
+        """Forms that a prompt for seeds of this kind may have."""
+        return tuple(form for k, form in self.replies if k == kind)
+
+    def variables(self, kind: str) -> frozenset[str]:
+        """Names that a prompt's body may use beside its controls."""
+        return VARIABLES[kind]
+
+    def prompt_variables(self, seed: Seed, lang: str, positive_lang: str) -> dict[str, Any]:
+        """Values for `variables`, for a query and a positive in these languages."""
+        if seed.kind == NONE:
+            return {}
+        named = {
+            **_named("", language(lang)),
+            **_named("positive_", language(positive_lang)),
+        }
+        if seed.kind == IDEA:
+            return {**named, "idea": seed.text}
+        own = language(seed.lang).name
+        if seed.kind == PASSAGE:
+            return {**named, "document": seed.text, "title": seed.title, "document_language": own}
+        given = json.loads(seed.fields)
+        return {
+            **named,
+            "instruction": given.get("instruction", ""),
+            "query": given["query"],
+            "positive": seed.text,
+            "negatives": given.get("negatives", []),
+            "source_language": own,
+        }
+
+    def reply_model(self, kind: str, form: str) -> type[BaseModel]:
+        """What must be answered to a prompt of this form ("": the first), for such a seed."""
+        return self.replies[kind, form or self.forms(kind)[0]]
+
+    def model_of(self, call: Call) -> type[BaseModel]:
+        """The model that a call's reply is held to."""
+        return self.reply_model(call.seed.kind, controls_of(call).get("form", ""))
+
+    def json_schema(self, call: Call) -> dict[str, Any]:
+        """JSON schema of the reply to a call; vLLM and endpoints are held to it."""
+        return self.model_of(call).model_json_schema()
+
+    def read(self, call: Call) -> Answer:
+        """The reply of an answered call; raises `Rejected` with the reason."""
+        reply, repaired = read_reply(call.reply, call.finish_reason, self.model_of(call))
+        return Answer(reply, repaired)
 
     @abstractmethod
-    def prompt_variables(self, seed: Seed, lang: str) -> dict[str, Any]:
-        """Values for `variables`, for a query in language `lang`."""
+    def pairs(self, call: Call, reply: Any, run_seed: int) -> list[Pair]:
+        """The pairs that a reply stands for, one at least; raises `Rejected` with the reason."""
 
-    @abstractmethod
-    def parse(self, call: Call, run_seed: int) -> Pair:
-        """The pair that a finished reply stands for; raises `Rejected` with the reason."""
+    def parse(self, call: Call, run_seed: int) -> list[Pair]:
+        """The pairs of an answered call, one at least; raises `Rejected` with the reason."""
+        return self.pairs(call, self.read(call).reply, run_seed)
 
-    def json_schema(self) -> dict[str, Any]:
-        """JSON schema of `reply`."""
-        return self.reply.model_json_schema()
+    def ideas(self, call: Call, reply: Any) -> list[Seed]:
+        """The ideas that a reply to a brainstorming prompt holds; see `parse_ideas`."""
+        texts = [normalize(text) for text in reply.ideas]
+        form = controls_of(call).get("form") or self.forms(NONE)[0]
+        fields = {
+            "family": self.name,
+            "form": form,
+            "engine": call.engine,
+            "model": call.model,
+            "revision": call.revision,
+            "prompt": call.prompt,
+            "prompt_sha": call.prompt_sha,
+            "controls": controls_of(call),
+        }
+        found = {digest("idea", self.name, form, canonical(text)): text for text in texts}
+        return [
+            Seed(
+                id=key,
+                text=text,
+                title="",
+                lang="en",
+                source=f"idea of {call.model or call.engine}",
+                license="unknown",
+                kind=IDEA,
+                fields=json.dumps(fields, ensure_ascii=False, sort_keys=True),
+            )
+            for key, text in found.items()
+            if canonical(text)
+        ]
+
+    def parse_ideas(self, call: Call) -> list[Seed]:
+        """Seeds of kind "idea" of an answered call of a brainstorming prompt (`seed: none`).
+
+        `text` is the idea, in English: the task that becomes the training instruction, or a subject
+        where the family's instruction is fixed. `fields` has its family and form, and its author.
+        Raises `Rejected` with the reason.
+        """
+        found = self.ideas(call, self.read(call).reply)
+        if not found:
+            raise Rejected("empty_reply")
+        return found
+
+    def make_pair(
+        self,
+        call: Call,
+        run_seed: int,
+        index: int = 0,
+        *,
+        query: str,
+        positive: str,
+        document: str | None = None,
+        negatives: list[str] | None = None,
+        positive_grade: float | None = None,
+        negative_grades: list[float] | None = None,
+        strategy: str = WRITTEN,
+    ) -> Pair:
+        """A call's pair number `index`, its texts normalized.
+
+        Raises:
+            Rejected: a text with nothing in it, or a negative that says what the positive says.
+        """
+        query, positive = normalize(query), normalize(positive)
+        wrong = [normalize(text) for text in negatives or []]
+        if not all((query, positive, *wrong)):
+            raise Rejected("empty_reply")
+        if canonical(positive) in {canonical(text) for text in wrong}:
+            raise Rejected("negative_equals_positive")
+        return Pair(
+            id=digest(call.id, index),
+            task=call.task,
+            instruction=call.instruction,
+            query=query,
+            query_lang=call.lang,
+            positive=positive,
+            positive_lang=call.positive_lang,
+            document=positive if document is None else document,
+            negatives=wrong,
+            positive_grade=positive_grade,
+            negative_grades=negative_grades or [],
+            provenance=Provenance(
+                seed_id=call.seed.id,
+                source=call.seed.source,
+                license=call.seed.license,
+                engine=call.engine,
+                model=call.model,
+                revision=call.revision,
+                prompt=call.prompt,
+                prompt_sha=call.prompt_sha,
+                strategy=strategy,
+                controls=call.controls,
+                seed=run_seed,
+            ),
+        )
+
+
+def controls_of(call: Call) -> dict[str, Any]:
+    """What was drawn for a call: its controls, languages, and its prompt's form."""
+    return json.loads(call.controls)
+
+
+def _named(prefix: str, lang: Language) -> dict[str, str]:
+    return {
+        f"{prefix}language": lang.name,
+        f"{prefix}autonym": lang.autonym,
+        f"{prefix}script": lang.script,
+    }

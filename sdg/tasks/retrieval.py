@@ -1,27 +1,24 @@
-"""Retrieval from a seed document: the model writes a query, the document is the positive.
+"""Retrieval: a query and the text that answers it.
 
-Recipe, strategy B (llama-embed-nemotron-8b, arXiv 2511.07025, and Qwen3-Embedding): sample a
-document, write a query for it under sampled controls, mine the negatives in the same corpus.
+From a passage (recipe, strategy B; llama-embed-nemotron-8b, arXiv 2511.07025, and Qwen3-Embedding):
+the model writes a query under sampled controls, the passage is the positive, negatives are mined
+in the same corpus. From an idea (strategy A; E5-mistral, arXiv 2401.00368): the model writes the
+query, the positive and a hard negative for a task that another model thought of.
 """
 
-import json
-import re
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from sdg.languages import language
-from sdg.schema import Call, Pair, Provenance, Seed
-from sdg.tasks.base import Rejected, Task
-from sdg.text import normalize
+from sdg.schema import Call, Pair
+from sdg.tasks.base import IDEA, NONE, PASSAGE, IdeasReply, ReplyModel, Task
 
-_FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
+SHORT_LONG, LONG_LONG, SHORT_SHORT = "short-long", "long-long", "short-short"
+FORMS = (SHORT_LONG, LONG_LONG, SHORT_SHORT)
 
 
-class QueryReply(BaseModel):
-    """What an LLM answers."""
-
-    model_config = ConfigDict(extra="forbid")
+class QueryReply(ReplyModel):
+    """A query for a passage."""
 
     query: str = Field(min_length=1, max_length=2000)
 
@@ -33,67 +30,41 @@ class ExtractedReply(QueryReply):
     strategy: str
 
 
+class LongQueryReply(ReplyModel):
+    """A text that asks for a passage."""
+
+    query: str = Field(min_length=1, max_length=12_000)
+
+
+class TripleReply(ReplyModel):
+    """A query, the text that answers it, and one that nearly does."""
+
+    query: str = Field(min_length=1, max_length=12_000)
+    positive: str = Field(min_length=1, max_length=12_000)
+    negative: str = Field(min_length=1, max_length=12_000)
+
+
 class Retrieval(Task):
     """Query for a document."""
 
     name = "retrieval"
-    variables = frozenset({"document", "title", "language", "autonym", "document_language"})
-    reply = QueryReply
+    mined = True
+    replies: ClassVar[dict[tuple[str, str], type[BaseModel]]] = {
+        (PASSAGE, SHORT_LONG): QueryReply,
+        (PASSAGE, LONG_LONG): LongQueryReply,
+        (PASSAGE, SHORT_SHORT): TripleReply,
+        **{(IDEA, form): TripleReply for form in FORMS},
+        **{(NONE, form): IdeasReply for form in FORMS},
+    }
 
-    def prompt_variables(self, seed: Seed, lang: str) -> dict[str, Any]:
-        wanted, written = language(lang), language(seed.lang)
-        return {
-            "document": seed.text,
-            "title": seed.title,
-            "language": wanted.name,
-            "autonym": wanted.autonym,
-            "document_language": written.name,
-        }
+    def model_of(self, call: Call) -> type[BaseModel]:
+        return ExtractedReply if call.engine == "extractive" else super().model_of(call)
 
-    def parse(self, call: Call, run_seed: int) -> Pair:
-        reply = self._validated(call)
-        query = normalize(reply.query)
-        document, strategy = call.seed.text, "written"
+    def pairs(self, call: Call, reply: Any, run_seed: int) -> list[Pair]:
+        document = call.seed.text if call.seed.kind == PASSAGE else None
+        texts: dict[str, Any] = {"positive": call.seed.text}
         if isinstance(reply, ExtractedReply):
-            document, strategy = normalize(reply.document), reply.strategy
-        if not query or not document:
-            raise Rejected("empty_reply")
-        return Pair(
-            id=call.id,
-            task=call.task,
-            instruction=call.instruction,
-            query=query,
-            query_lang=call.lang,
-            positive=document,
-            positive_lang=call.positive_lang,
-            document=call.seed.text,
-            negatives=[],
-            provenance=Provenance(
-                seed_id=call.seed.id,
-                source=call.seed.source,
-                license=call.seed.license,
-                engine=call.engine,
-                model=call.model,
-                revision=call.revision,
-                prompt=call.prompt,
-                prompt_sha=call.prompt_sha,
-                strategy=strategy,
-                controls=call.controls,
-                seed=run_seed,
-            ),
-        )
-
-    def _validated(self, call: Call) -> QueryReply:
-        text = (call.reply or "").strip()
-        if not text:
-            raise Rejected("empty_reply")
-        if fenced := _FENCED.match(text):
-            text = fenced[1]
-        model = ExtractedReply if call.engine == "extractive" else QueryReply
-        try:
-            return model.model_validate(json.loads(text, strict=False))
-        except ValidationError:
-            raise Rejected("wrong_schema") from None
-        except (ValueError, RecursionError):  # also numbers of thousands of digits
-            # A cut reply is told apart from one that never was JSON: the user mends them otherwise.
-            raise Rejected("reply_cut" if call.finish_reason == "length" else "not_json") from None
+            texts = {"positive": reply.document, "strategy": reply.strategy}
+        elif isinstance(reply, TripleReply):
+            texts = {"positive": reply.positive, "negatives": [reply.negative]}
+        return [self.make_pair(call, run_seed, query=reply.query, document=document, **texts)]

@@ -11,6 +11,7 @@ from sdg.errors import UserError
 from sdg.schema import Call, Pair, Provenance
 from sdg.stages import ParseStage
 from sdg.tasks import TASKS
+from sdg.text import digest
 from tests.rows import kept_rows, make_call, make_seed, reasons, run_stage, sharded
 
 GOOD = '{"query": "mji mkuu wa Kenya"}'
@@ -140,7 +141,7 @@ def test_a_pair_says_where_it_comes_from() -> None:
     call = make_call(seed, 3, reply=GOOD, lang="fr", controls='{"length": "long"}', engine="vllm")
     (pair,) = kept_rows(run_stage(ParseStage(), sharded([call], Call), seed=11), Pair)
     assert pair == Pair(
-        id=call.id,
+        id=digest(call.id, 0),
         task="retrieval",
         instruction=call.instruction,
         query="mji mkuu wa Kenya",
@@ -169,7 +170,10 @@ def test_dropped_calls_keep_their_replies() -> None:
     replies = [GOOD, "no", None, GOOD]
     calls = [make_call(ordinal=i, reply=reply) for i, reply in enumerate(replies)]
     results = run_stage(ParseStage(), sharded(calls, Call, 1, 0, 2))
-    assert [pair.id for pair in kept_rows(results, Pair)] == [calls[0].id, calls[3].id]
+    assert [pair.id for pair in kept_rows(results, Pair)] == [
+        digest(calls[0].id, 0),
+        digest(calls[3].id, 0),
+    ]
     assert reasons(results) == ["not_json", "empty_reply"]
     assert results["00002"].dropped["reply"].to_pylist() == ["no", None]
 
