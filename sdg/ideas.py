@@ -1,8 +1,8 @@
 """The task list: ideas that one model brainstorms and others write samples for.
 
 From scratch in two steps (E5-mistral, arXiv 2401.00368, 3.1): an LLM lists tasks, about 20 a call;
-an LLM writes the samples of a task. The recipe (arXiv 2511.07025) has the two steps done by different
-models. The list is a product of its own: Parquet of seeds of kind "idea", near-copies left out, and
+an LLM writes the samples of a task. The recipe (arXiv 2511.07025) has different models do the two
+steps. The list is a product of its own: Parquet of seeds of kind "idea", near-copies left out, and
 any later run may use it.
 """
 

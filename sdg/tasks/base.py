@@ -13,11 +13,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from sdg.languages import Language, language
-from sdg.replies import Rejected, read_reply
+from sdg.replies import Rejected, has_loop, read_reply
 from sdg.schema import Call, Pair, Provenance, Seed
 from sdg.text import canonical, digest, normalize
 
 PASSAGE, IDEA, PAIR, NONE = "passage", "idea", "pair", "none"  # of `Seed.kind`
+EXTRACTIVE = "extractive"  # the engine that is no language model
 WRITTEN = "written"  # a pair's strategy where a language model wrote it
 
 # Names that the body of a prompt may use beside its controls, by the kind of its seeds.
@@ -113,6 +114,8 @@ class Task(ABC):
     def read(self, call: Call) -> Answer:
         """The reply of an answered call; raises `Rejected` with the reason."""
         reply, repaired = read_reply(call.reply, call.finish_reason, self.model_of(call))
+        if call.engine != EXTRACTIVE and has_loop(reply):  # a corpus's own loops: sdg/filters.py
+            raise Rejected("repetition")
         return Answer(reply, repaired)
 
     @abstractmethod

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 
 from sdg.schema import Call, Pair
-from sdg.tasks.base import IDEA, NONE, PASSAGE, IdeasReply, ReplyModel, Task
+from sdg.tasks.base import EXTRACTIVE, IDEA, NONE, PASSAGE, IdeasReply, ReplyModel, Task
 
 SHORT_LONG, LONG_LONG, SHORT_SHORT = "short-long", "long-long", "short-short"
 FORMS = (SHORT_LONG, LONG_LONG, SHORT_SHORT)
@@ -58,7 +58,7 @@ class Retrieval(Task):
     }
 
     def model_of(self, call: Call) -> type[BaseModel]:
-        return ExtractedReply if call.engine == "extractive" else super().model_of(call)
+        return ExtractedReply if call.engine == EXTRACTIVE else super().model_of(call)
 
     def pairs(self, call: Call, reply: Any, run_seed: int) -> list[Pair]:
         document = call.seed.text if call.seed.kind == PASSAGE else None
