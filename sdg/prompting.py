@@ -9,6 +9,7 @@ import json
 import math
 import random
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +63,8 @@ class Prompt(BaseModel):
     # Language -> weight; "own" is the one that the run asks for. Empty: its own alone.
     query_lang: dict[str, float] = {}
     positive_lang: dict[str, float] = {}
+    examples: list[str] = []  # few-shots, and
+    note: str = ""  # a rule: what an override most often adds; the body may print both
     extractive: list[str] = []  # strategies that may stand in for an LLM; empty: none can
     sampling: Sampling = Sampling()
     body: str
@@ -153,7 +156,8 @@ class Prompt(BaseModel):
             UserError: the body uses a name that is neither a control nor a variable of its task,
                 or does with a value what cannot be done.
         """
-        return self._rendered(self.body, variables)
+        own = {name: getattr(self, name) for name in OWN_VARIABLES}
+        return self._rendered(self.body, {**own, **variables})
 
     def render_instruction(self, variables: dict[str, Any]) -> str:
         """The training instruction; a template as the body is, so that an idea may be one."""
@@ -173,6 +177,7 @@ class Prompt(BaseModel):
         return names
 
 
+OWN_VARIABLES = frozenset({"examples", "note"})  # that a body may use whatever its task
 OWN = "own"  # in a list of languages: the one that the run asks for
 
 
@@ -192,11 +197,41 @@ def _draw(values: dict[str, float], choice: random.Random) -> str:
     return choice.choices(list(values), weights=list(values.values()))[0]
 
 
-_KEYS = sorted(set(Prompt.model_fields) - {"name", "body", "sha"})  # of front matter
+_KEYS = sorted(set(Prompt.model_fields) - {"name", "body", "sha"} | {"base_sha"})  # of front matter
+_FIXED = ("task", "seed", "form")  # what an override cannot change
+# What an override may add without being tied to the text of its base.
+_LOOSE = frozenset({"description", "examples", "note", "base_sha"})
 
 
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """Front matter and body of a prompt file."""
+@dataclass(frozen=True)
+class PromptFile:
+    """A prompt file as it stands, before anything is resolved."""
+
+    path: Path
+    front: dict[str, Any]
+    body: str
+    body_line: int  # line of the file that the body begins at, from 1
+
+    def line_of(self, key: str) -> int:
+        """Line of a front-matter key or control, 1 where it is not found."""
+        lines = self.path.read_text(encoding="utf-8-sig").splitlines()[: self.body_line]
+        pattern = re.compile(rf"(?:.*[{{,])?\s*[\"']?{re.escape(key)}[\"']?\s*:")
+        return next((n for n, line in enumerate(lines, 1) if pattern.match(line)), 1)
+
+    def line_using(self, name: str) -> int:
+        """Line of the file where the body, or else the front matter, first uses a name."""
+        nodes = _environment.parse(self.body).find_all(jinja2.nodes.Name)
+        lines = sorted(node.lineno for node in nodes if node.name == name)
+        return self.body_line + lines[0] - 1 if lines else self.line_of("instruction")
+
+
+def read_prompt_file(path: Path) -> PromptFile:
+    """Read a prompt file.
+
+    Raises:
+        UserError: it is missing, not UTF-8, has no front matter or a wrong one, or a template with
+            a syntax error.
+    """
     try:
         content = path.read_text(encoding="utf-8-sig")  # Windows editors write a BOM
     except FileNotFoundError:
@@ -210,18 +245,33 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     try:
         front = load_yaml(match[1]) or {}
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: front matter is not YAML: {error}") from None
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 2}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise UserError(f"{path}{line}: front matter is not YAML: {problem}") from None
     if not isinstance(front, dict):
         raise UserError(f"{path}: front matter must be 'key: value' lines")
     unknown = [key for key in front if key not in _KEYS]
     if unknown:
         raise UserError(f"{path}: unknown key '{unknown[0]}'; allowed: {', '.join(_KEYS)}")
-    try:
-        _environment.compile(match[2])
-    except jinja2.TemplateSyntaxError as error:
-        line = match[0].count("\n", 0, match.start(2)) + (error.lineno or 1)
-        raise UserError(f"{path}:{line}: {error.message}") from None
-    return front, match[2].strip()
+    found = PromptFile(path, front, match[2], match[0].count("\n", 0, match.start(2)) + 1)
+    _check_syntax(found)
+    return found
+
+
+def _check_syntax(file: PromptFile) -> None:
+    instruction = file.front.get("instruction")
+    for template, line in ((file.body, file.body_line), (instruction, None)):
+        try:
+            _environment.parse(template if isinstance(template, str) else "")
+        except jinja2.TemplateSyntaxError as error:
+            at = file.line_of("instruction") if line is None else line + (error.lineno or 1) - 1
+            raise UserError(f"{file.path}:{at}: {error.message}") from None
+
+
+def load_base(name: str, folder: Path = PROMPTS_DIR) -> Prompt:
+    """A prompt by name, as it is where no override changes it."""
+    return _resolve(name, read_prompt_file(_path_of(name, folder)), None)
 
 
 @lru_cache(maxsize=1024)
@@ -229,35 +279,65 @@ def load_prompt(name: str, lang: str, folder: Path = PROMPTS_DIR) -> Prompt:
     """A prompt by name ("retrieval/short_query"), with its override for `lang` where there is one.
 
     An override's front matter replaces the base's key by key; its body, where it has one, replaces
-    the base's body. It cannot change the task.
+    the base's body. It cannot change what the prompt is made from or what must be answered.
     """
+    path = _path_of(name, folder)
+    base, override = read_prompt_file(path), override_path(name, lang, folder)
+    prompt = _resolve(name, base, read_prompt_file(override) if override.is_file() else None)
+    for side in ("query_lang", "positive_lang"):
+        try:
+            prompt.languages_beside(lang, side)
+        except UserError as error:
+            raise UserError(f"{path}: {str(error).removeprefix(f'prompt {name}: ')}") from None
+    return prompt
+
+
+def _path_of(name: str, folder: Path) -> Path:
     if not _NAME.fullmatch(name):
         raise UserError(f"prompt '{name}': a name is <family>/<prompt>, in a-z, 0-9 and _")
-    path = folder / f"{name}.md"
-    front, body = _read(path)
-    override = folder / f"{name}.{lang}.md"
-    if override.is_file():
-        changed, own_body = _read(override)
-        if "task" in changed:
-            raise UserError(f"{override}: an override cannot change the task")
-        front, body, path = {**front, **changed}, own_body or body, override
+    return folder / f"{name}.md"
+
+
+def override_path(name: str, lang: str, folder: Path = PROMPTS_DIR) -> Path:
+    """Where the override of a prompt for a language is, if there is one."""
+    return folder / f"{name}.{lang}.md"
+
+
+def _resolve(name: str, base: PromptFile, override: PromptFile | None) -> Prompt:
+    front, body, path = dict(base.front), base.body.strip(), base.path
+    if "base_sha" in front:
+        raise UserError(f"{path}: base_sha: is for overrides; this is a base")
+    if override:
+        path = override.path
+        for key in _FIXED:
+            if key in override.front:
+                raise UserError(f"{path}: an override cannot change the {key}")
+        changed = {key: value for key, value in override.front.items() if key != "base_sha"}
+        front, body = {**front, **changed}, override.body.strip() or body
     front = {"description": "", "instruction": "", **front}
     if isinstance(front["instruction"], str):
         front["instruction"] = normalize(front["instruction"])
-        try:
-            _environment.compile(front["instruction"])
-        except jinja2.TemplateSyntaxError as error:
-            raise UserError(f"{path}: instruction: {error.message}") from None
     try:
         sha = digest(yaml.safe_dump(front, sort_keys=True, allow_unicode=True), body)[:12]
-        prompt = Prompt(name=name, body=body, sha=sha, **front)
+        return Prompt(name=name, body=body, sha=sha, **front)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {key}: {first['msg']}") from None
-    for side in ("query_lang", "positive_lang"):
-        prompt.languages_beside(lang, side)
-    return prompt
+
+
+def drift(name: str, override: PromptFile, folder: Path = PROMPTS_DIR) -> str | None:
+    """Why an override may no longer suit its base: the base has changed since, or nobody can tell.
+
+    An override that replaces text of its base names the base's hash (`base_sha`); one that only
+    adds examples, a note or a description is tied to nothing.
+    """
+    if not override.body.strip() and set(override.front) <= _LOOSE:
+        return None
+    now, then = load_base(name, folder).sha, override.front.get("base_sha")
+    if then is None:
+        return f"replaces text of its base, so it needs base_sha: {now}"
+    return None if str(then) == now else f"base_sha is {then}, but the base is now {now}"
 
 
 def list_prompts(folder: Path = PROMPTS_DIR) -> list[str]:

@@ -1,9 +1,9 @@
 """Task families, one file each. `TASKS` finds a family by the `task` of a prompt's front matter."""
 
 from sdg.errors import UserError
-from sdg.prompting import Prompt
+from sdg.prompting import OWN_VARIABLES, Prompt
 from sdg.replies import Rejected
-from sdg.tasks.base import Task
+from sdg.tasks.base import MAX_GRADE, NONE, Task, is_grade
 from sdg.tasks.bitext import Bitext
 from sdg.tasks.classification import Classification
 from sdg.tasks.retrieval import Retrieval
@@ -34,9 +34,12 @@ def faults(prompt: Prompt) -> list[str]:
     forms = task.forms(prompt.seed)
     if prompt.form and prompt.form not in forms:
         found.append(f"form: no '{prompt.form}'; there are: {', '.join(forms)}")
-    if not prompt.instruction and prompt.seed != "none":
+    if not prompt.instruction and prompt.seed != NONE:
         found.append("no instruction: pairs need one to be trained with")
-    known = task.variables(prompt.seed) | set(prompt.controls)
+    for name in task.grades if prompt.seed != NONE else ():
+        if not all(is_grade(value) for value in prompt.controls.get(name, {"": 0})):
+            found.append(f"controls: '{name}' must be there, with grades from 0 to {MAX_GRADE:g}")
+    known = task.variables(prompt.seed) | set(prompt.controls) | OWN_VARIABLES
     for name in sorted(prompt.used_variables() - known):
         found.append(f"unknown variable '{name}'; there are: {', '.join(sorted(known))}")
     return found

@@ -21,6 +21,8 @@ PASSAGE, IDEA, PAIR, NONE = "passage", "idea", "pair", "none"  # of `Seed.kind`
 EXTRACTIVE = "extractive"  # the engine that is no language model
 WRITTEN = "written"  # a pair's strategy where a language model wrote it
 
+MAX_GRADE = 5.0  # prompts speak of likeness on a scale from 0; rows have it in [0, 1]
+
 # Names that the body of a prompt may use beside its controls, by the kind of its seeds.
 LANGUAGES = frozenset(
     {"language", "autonym", "script", "positive_language", "positive_autonym", "positive_script"}
@@ -59,6 +61,8 @@ class Task(ABC):
     """One family of training pairs. Stateless."""
 
     name: ClassVar[str]
+    # Controls that must be there, with the grades that the prompt asks for.
+    grades: ClassVar[tuple[str, ...]] = ()
     mined: ClassVar[bool]  # whether hard negatives are mined; else it brings its own
     # What an LLM must answer, by the seed's kind and the prompt's form ("" where there is one).
     replies: ClassVar[dict[tuple[str, str], type[BaseModel]]]
@@ -128,7 +132,7 @@ class Task(ABC):
 
     def ideas(self, call: Call, reply: Any) -> list[Seed]:
         """The ideas that a reply to a brainstorming prompt holds; see `parse_ideas`."""
-        texts = [normalize(text) for text in reply.ideas]
+        texts = [normalize(text).rstrip(" .") for text in reply.ideas]  # as instructions end
         form = controls_of(call).get("form") or self.forms(NONE)[0]
         fields = {
             "family": self.name,
@@ -224,6 +228,19 @@ class Task(ABC):
 def controls_of(call: Call) -> dict[str, Any]:
     """What was drawn for a call: its controls, languages, and its prompt's form."""
     return json.loads(call.controls)
+
+
+def grade_of(call: Call, name: str) -> float:
+    """The grade that a control asked for, in [0, 1]."""
+    return float(controls_of(call)[name]) / MAX_GRADE
+
+
+def is_grade(text: str) -> bool:
+    """True for a number on the scale of grades."""
+    try:
+        return 0 <= float(text) <= MAX_GRADE
+    except ValueError:
+        return False
 
 
 def _named(prefix: str, lang: Language) -> dict[str, str]:

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 
 from sdg.schema import Call, Pair
-from sdg.tasks.base import IDEA, NONE, PASSAGE, IdeasReply, ReplyModel, Task, controls_of
-from sdg.tasks.sts import MAX_GRADE
+from sdg.tasks.base import IDEA, NONE, PASSAGE, IdeasReply, ReplyModel, Task, grade_of
 
 
 class BitextReply(ReplyModel):
@@ -27,6 +26,7 @@ class Bitext(Task):
 
     name = "bitext"
     mined = False
+    grades = ("low",)
     replies: ClassVar[dict[tuple[str, str], type[BaseModel]]] = {
         (PASSAGE, ""): BitextReply,
         (IDEA, ""): BitextReply,
@@ -34,7 +34,6 @@ class Bitext(Task):
     }
 
     def pairs(self, call: Call, reply: Any, run_seed: int) -> list[Pair]:
-        low = float(controls_of(call)["low"]) / MAX_GRADE
         return [
             self.make_pair(
                 call,
@@ -43,6 +42,6 @@ class Bitext(Task):
                 positive=reply.translation,
                 negatives=[reply.near_miss],
                 positive_grade=1.0,
-                negative_grades=[low],
+                negative_grades=[grade_of(call, "low")],
             )
         ]

@@ -10,10 +10,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 
 from sdg.schema import Call, Pair
-from sdg.tasks.base import IDEA, NONE, PASSAGE, IdeasReply, ReplyModel, Task, controls_of
-
-MAX_GRADE = 5.0  # of the scale that prompts speak in
-GRADES = ("high", "low")  # controls that every STS prompt must have
+from sdg.tasks.base import IDEA, NONE, PASSAGE, IdeasReply, ReplyModel, Task, grade_of
 
 
 class GradedReply(ReplyModel):
@@ -29,6 +26,7 @@ class Sts(Task):
 
     name = "sts"
     mined = False
+    grades = ("high", "low")
     replies: ClassVar[dict[tuple[str, str], type[BaseModel]]] = {
         (PASSAGE, ""): GradedReply,
         (IDEA, ""): GradedReply,
@@ -36,7 +34,6 @@ class Sts(Task):
     }
 
     def pairs(self, call: Call, reply: Any, run_seed: int) -> list[Pair]:
-        high, low = (float(controls_of(call)[name]) / MAX_GRADE for name in GRADES)
         return [
             self.make_pair(
                 call,
@@ -44,7 +41,7 @@ class Sts(Task):
                 query=reply.text,
                 positive=reply.similar,
                 negatives=[reply.less_similar],
-                positive_grade=high,
-                negative_grades=[low],
+                positive_grade=grade_of(call, "high"),
+                negative_grades=[grade_of(call, "low")],
             )
         ]
