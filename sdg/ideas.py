@@ -6,13 +6,24 @@ steps. The list is a product of its own: Parquet of seeds of kind "idea", near-c
 any later run may use it.
 """
 
-from collections.abc import Sequence
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from rapidfuzz import fuzz
+
 from sdg.errors import UserError
-from sdg.schema import Seed, read_rows, rows_of
+from sdg.schema import Seed, read_rows, rows_of, to_table
+from sdg.store import write_table
 from sdg.tasks.base import IDEA, NONE
-from sdg.text import digest
+from sdg.text import canonical, digest
+
+GRAM = 4  # characters a piece, of the canonical text
+NEAR = 0.7  # Jaccard similarity of pieces from which two ideas are one
+MAYBE = 0.5  # ... from which their words are compared, too
+NEAR_WORDS = 88.0  # rapidfuzz's token sort ratio, 0 to 100
 
 
 def blank_seed(number: int) -> Seed:
@@ -28,6 +39,11 @@ def blank_seed(number: int) -> Seed:
     )
 
 
+def write_ideas(path: Path, ideas: Sequence[Seed]) -> None:
+    """Write a task list, whole or not at all."""
+    write_table(path, to_table(ideas, Seed))
+
+
 def read_ideas(path: Path) -> list[Seed]:
     """A task list.
 
@@ -35,16 +51,53 @@ def read_ideas(path: Path) -> list[Seed]:
         UserError: the file is missing, cut, of another schema, or holds other seeds.
     """
     ideas: list[Seed] = rows_of(read_rows(path, Seed), Seed)
-    if any(idea.kind != IDEA for idea in ideas):
-        raise UserError(f"{path}: holds seeds that are no ideas")
+    if other := next((idea for idea in ideas if idea.kind != IDEA), None):
+        raise UserError(f"{path}: not a task list: it holds a seed of kind '{other.kind}'")
     return ideas
 
 
-def write_ideas(path: Path, ideas: Sequence[Seed]) -> None:
-    """Write a task list, whole or not at all."""
-    raise NotImplementedError
+def dedupe_ideas(ideas: Iterable[Seed]) -> list[Seed]:
+    """The ideas without near-copies of others of their family and form, by id.
+
+    Which of two near-copies stays follows from their ids, so the result is the same in whatever
+    order, or in however many shards, the ideas come. An idea goes where its character 4-grams agree
+    with a kept one's (Jaccard >= 0.7), or agree by half while the words are much the same in any
+    order (rapidfuzz's token sort ratio >= 88).
+    """
+    groups: dict[tuple[str, str], dict[str, Seed]] = defaultdict(dict)
+    for idea in sorted(ideas, key=lambda idea: (idea.id, idea.fields)):
+        fields = json.loads(idea.fields)
+        groups[fields["family"], fields["form"]].setdefault(idea.id, idea)
+    kept = [idea for group in groups.values() for idea in _distinct(list(group.values()))]
+    return sorted(kept, key=lambda idea: idea.id)
 
 
-def dedupe_ideas(ideas: Sequence[Seed]) -> list[Seed]:
-    """The ideas without near-copies of earlier ones; order kept."""
-    raise NotImplementedError
+def _distinct(ideas: Sequence[Seed]) -> Iterator[Seed]:
+    """Ideas that are near to none before. Two sets of Jaccard similarity t or more share one of the
+    rarest pieces of each (prefix filter: Bayardo et al., WWW 2007), so few need comparing."""
+    pieces = [_pieces(idea.text) for idea in ideas]
+    counts = Counter(piece for found in pieces for piece in found)
+    index: dict[str, list[int]] = defaultdict(list)
+    for place, idea in enumerate(ideas):
+        rarest = sorted(pieces[place], key=lambda piece: (counts[piece], piece))
+        prefix = rarest[: len(rarest) - math.ceil(MAYBE * len(rarest)) + 1]
+        candidates = dict.fromkeys(other for piece in prefix for other in index[piece])
+        if any(_near(place, other, ideas, pieces) for other in candidates):
+            continue
+        for piece in prefix:
+            index[piece].append(place)
+        yield idea
+
+
+def _pieces(text: str) -> frozenset[str]:
+    plain = canonical(text)
+    return frozenset(plain[i : i + GRAM] for i in range(max(1, len(plain) - GRAM + 1)))
+
+
+def _near(one: int, other: int, ideas: Sequence[Seed], pieces: Sequence[frozenset[str]]) -> bool:
+    shared = len(pieces[one] & pieces[other])
+    jaccard = shared / (len(pieces[one]) + len(pieces[other]) - shared)
+    if jaccard >= NEAR or jaccard < MAYBE:
+        return jaccard >= NEAR
+    texts = (ideas[one].text.casefold(), ideas[other].text.casefold())
+    return fuzz.token_sort_ratio(*texts) >= NEAR_WORDS
