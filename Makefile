@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 # MBEGU_<name>, its text as it was typed: $(value) keeps make from expanding it, and the recipes use
 # it quoted, so nothing in it is taken for make's or the shell's syntax. The variables themselves
 # are held back, since make would expand them on export, and LANG=sw is no locale.
-GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED BENCH DATA ARGS
+GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED TASK PROMPT N BENCH DATA ARGS
 unexport $(GIVEN)
 given = $(if $(filter command%,$(origin $1)),$(value $1))
 $(foreach name,$(GIVEN),$(eval export MBEGU_$(name) := $$(call given,$(name))))
@@ -62,12 +62,13 @@ $(HAS)/%: $(PINS)
 	$(install)
 
 # --- Commands -----------------------------------------------------------------------------------
-.PHONY: help setup generate lint fmt test bench lock clean language-given bench-given no-python
+.PHONY: help setup generate preview lint-prompts languages lint fmt test bench lock clean \
+        language-given bench-given no-python
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
-	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 } \
-	  /^##   / { sub("^##   ", ""); printf "  %-10s %s\n", "", $$0 }' Makefile
+	  /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 } \
+	  /^##   / { sub("^##   ", ""); printf "  %-12s %s\n", "", $$0 }' Makefile
 	@echo "  PYTHON=python3.12 names the Python that .venv is made of; UV_TORCH_BACKEND=cpu in the"
 	@echo "  environment takes torch without CUDA from PyTorch's own index."
 
@@ -79,13 +80,24 @@ generate: language-given $(HAS)/$(GENERATE) ## make data for a language: make ge
 	@$(call options,lang:LANG corpus:CORPUS pairs:PAIRS run:RUN engine:ENGINE model:MODEL config:CONFIG seed:SEED) \
 	$(PY) -m pipelines.generate "$$@"
 
+preview: language-given $(HAS)/base ## show what prompts say: make preview LANG=sw PROMPT=short_query
+##   [TASK= PROMPT= N= MODEL= SEED=]; N samples of each, MODEL= counts tokens by its tokenizer
+	@$(call options,lang:LANG task:TASK prompt:PROMPT n:N model:MODEL seed:SEED) \
+	$(PY) -m pipelines.preview "$$@"
+
+lint-prompts: $(HAS)/base ## check every prompt in every language: file:line: what is wrong
+	@eval "set -- $$MBEGU_ARGS"; $(PY) -m pipelines.lint_prompts "$$@"
+
+languages: $(HAS)/base ## list languages, scripts, detectors: make languages [ARGS="hausa --json"]
+	@eval "set -- $$MBEGU_ARGS"; $(PY) -m pipelines.languages "$$@"
+
 language-given:
 	@[ -n "$$MBEGU_LANG" ] || { \
 	  echo "Which language? Give its code:"; \
-	  echo "  make generate LANG=<code> [CORPUS=] [PAIRS=] [RUN=] [ENGINE=] [MODEL=] [CONFIG=] [SEED=]"; \
+	  echo "  make $(firstword $(MAKECMDGOALS)) LANG=<code>"; \
 	  echo "For example:"; \
-	  echo "  make generate LANG=sw"; \
-	  echo "  make generate LANG=yo PAIRS=500 RUN=runs/yo-first"; \
+	  echo "  make $(firstword $(MAKECMDGOALS)) LANG=sw"; \
+	  echo "make languages lists codes, make help the other options."; \
 	  echo "(The LANG of your shell is its locale, so only one given to make counts.)"; \
 	  exit 2; } >&2
 
