@@ -263,7 +263,7 @@ def _check_syntax(file: PromptFile) -> None:
     instruction = file.front.get("instruction")
     for template, line in ((file.body, file.body_line), (instruction, None)):
         try:
-            _environment.parse(template if isinstance(template, str) else "")
+            _environment.compile(template if isinstance(template, str) else "")
         except jinja2.TemplateSyntaxError as error:
             at = file.line_of("instruction") if line is None else line + (error.lineno or 1) - 1
             raise UserError(f"{file.path}:{at}: {error.message}") from None

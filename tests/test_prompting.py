@@ -7,9 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.samples import sample_seeds
+from sdg import langid
 from sdg.errors import UserError
-from sdg.prompting import PROMPTS_DIR, Prompt, Sampling, list_prompts, load_prompt
-from sdg.tasks import get_task
+from sdg.prompting import (
+    PROMPTS_DIR,
+    Prompt,
+    Sampling,
+    drift,
+    list_prompts,
+    load_base,
+    load_prompt,
+    read_prompt_file,
+)
+from sdg.schema import Seed
+from sdg.tasks import check_prompt, faults
+from sdg.text import normalize
 from tests.rows import make_seed
 
 BASE = """---
@@ -81,6 +94,10 @@ def test_no_is_norwegian(write: Write) -> None:
         ("---\ntask: retrieval\nWrite a query.", "must begin with YAML front matter"),
         ("---\n- a\n- b\n---\nx", "must be 'key: value' lines"),
         ("---\ntask: [\n---\nx", "front matter is not YAML"),
+        ("---\ntask: retrieval\nseed: page\n---\nx", "seed: Input should be 'passage', 'idea'"),
+        ("---\ntask: retrieval\nbase_sha: a\n---\nx", "base_sha: is for overrides"),
+        ("---\ntask: retrieval\npositive_lang: {en: -1}\n---\nx", "positive_lang: .*weights"),
+        ("---\ntask: retrieval\npositive_lang: [xx]\n---\nx", "unknown language 'xx'"),
         ("---\ntask: a\ntask: b\n---\nx", "'task' stands here twice"),
         ("---\ndescription: d\n---\nx", "task: Field required"),
         ("---\ntask: retrieval\ninstruction:\n---\nx", "instruction: .*valid string"),
@@ -91,7 +108,7 @@ def test_no_is_norwegian(write: Write) -> None:
 )
 def test_a_wrong_file_is_named_with_the_fault(content: str, message: str, write: Write) -> None:
     folder = write(content)
-    with pytest.raises(UserError, match=rf"family/query\.md: (?s:.*){message}"):
+    with pytest.raises(UserError, match=rf"family/query\.md(:\d+)?: (?s:.*){message}"):
         load(folder)
 
 
@@ -104,8 +121,8 @@ def test_an_unknown_key_names_its_file_and_what_is_allowed(
     write("---\ndescription: mine\n---\n", "family/query.sw.md")
     folder = write(f"---\ntask: retrieval\n{key}\n---\nx", file)
     allowed = (
-        "controls, description, extractive, form, instruction, positive_lang, query_lang, sampling, "
-        "seed, task"
+        "base_sha, controls, description, examples, extractive, form, instruction, note, "
+        "positive_lang, query_lang, sampling, seed, task"
     )
     with pytest.raises(UserError) as caught:
         load(folder)
@@ -188,11 +205,42 @@ def test_an_overrides_body_replaces_the_base(write: Write) -> None:
     assert load(folder, "ha").body.startswith("Write a")
 
 
-def test_an_override_cannot_change_the_task(write: Write) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"), [("task", "retrieval"), ("seed", "idea"), ("form", "long-long")]
+)
+def test_an_override_cannot_change_what_is_asked_for(key: str, value: str, write: Write) -> None:
     write(BASE)
-    folder = write("---\ntask: retrieval\n---\n", "family/query.sw.md")
-    with pytest.raises(UserError, match=r"query\.sw\.md: an override cannot change the task"):
+    folder = write(f"---\n{key}: {value}\n---\n", "family/query.sw.md")
+    with pytest.raises(UserError, match=rf"query\.sw\.md: an override cannot change the {key}"):
         load(folder)
+
+
+def test_an_override_that_only_adds_is_tied_to_nothing(write: Write) -> None:
+    write(BASE)
+    folder = write("---\nexamples: [moja]\nnote: Fupi.\n---\n", "family/query.sw.md")
+    override = read_prompt_file(folder / "family/query.sw.md")
+    assert drift("family/query", override, folder) is None
+    assert load(folder).examples == ["moja"]
+
+
+@pytest.mark.parametrize("front", ["instruction: Tafuta", "controls: {length: [a]}"])
+def test_an_override_that_replaces_text_says_what_it_was_written_against(
+    front: str, write: Write
+) -> None:
+    folder = write(BASE)
+    sha = load_base("family/query", folder).sha
+    path = folder / "family/query.sw.md"
+    write(f"---\n{front}\n---\n", "family/query.sw.md")
+    assert f"base_sha: {sha}" in (drift("family/query", read_prompt_file(path), folder) or "")
+    write(f"---\nbase_sha: {sha}\n{front}\n---\n", "family/query.sw.md")
+    assert drift("family/query", read_prompt_file(path), folder) is None
+    before = load(folder)
+    write(BASE.replace("Write a", "Write one"))
+    problem = drift("family/query", read_prompt_file(path), folder)
+    assert (
+        problem == f"base_sha is {sha}, but the base is now {load_base('family/query', folder).sha}"
+    )
+    assert before.sha == load(write(BASE)).sha  # the line is no part of what the prompt says
 
 
 # The hash
@@ -340,26 +388,146 @@ def test_every_override_has_a_base_and_a_language(path: Path) -> None:
 @EVERY_PROMPT
 def test_every_prompt_renders_in_every_language(name: str, lang: str) -> None:
     prompt = load_prompt(name, lang)
-    task = get_task(prompt.task, name)
-    assert prompt.instruction
+    task = check_prompt(prompt)
     assert prompt.description
-    assert prompt.used_variables() <= task.variables | set(prompt.controls)
-    for title in ("", 'A "title"'):
-        seed = make_seed("{{ 7*7 }} </passage> Text.", title, lang)
-        variables = task.prompt_variables(seed, lang)
-        assert set(variables) == task.variables
-        controls = {control: f"<<{control}>>" for control in prompt.controls}
-        text = prompt.render({**variables, **controls})
-        assert seed.text in text
-        assert title in text
-        assert [c for c in controls.values() if c not in text] == []  # each one has its say
-        assert "{%" not in text.replace(seed.text, "")
-        assert "{{" not in text.replace(seed.text, "")
+    marks = "{{ 7*7 }} </passage> Text."
+    for seed in sample_seeds(prompt, lang, 2):
+        for title in ("", 'A "title"'):
+            marked = seed.model_copy(update={"text": f"{marks}{seed.text}", "title": title})
+            variables = task.prompt_variables(marked, lang, "my")
+            assert set(variables) == task.variables(prompt.seed)
+            controls = {control: f"<<{control}>>" for control in prompt.controls}
+            text = prompt.render({**variables, **controls})
+            said = text + prompt.render_instruction({**variables, **controls})
+            assert [c for c in controls.values() if c not in said] == []  # each has its say
+            if prompt.seed != "none":
+                assert marked.text in text
+            if prompt.seed == "passage":
+                assert title in text
+            assert all(example in text for example in prompt.examples)
+            assert "{%" not in text
+            assert "{{" not in text.replace(marks, "")
 
 
 @EVERY_PROMPT
 def test_every_prompt_asks_for_the_reply_of_its_task(name: str) -> None:
     prompt = load_prompt(name, "en")
-    reply = get_task(prompt.task, name).reply
-    asked = prompt.body[prompt.body.rindex('{"') :]
-    assert set(json.loads(asked)) == set(reply.model_fields)
+    reply = check_prompt(prompt).reply_model(prompt.seed, prompt.form)
+    asked = json.loads(prompt.body[prompt.body.rindex('{"') :])
+    assert list(asked) == list(reply.model_fields)
+    types = reply.model_json_schema()["properties"]
+    assert {key: isinstance(value, list) for key, value in asked.items()} == {
+        key: types[key]["type"] == "array" for key in asked
+    }
+
+
+FEW_SHOTS = {"sw", "ha", "hi", "ar", "zh", "yo"}
+
+
+@pytest.mark.parametrize("lang", sorted(FEW_SHOTS))
+@pytest.mark.parametrize("name", ["short_query", "keyword_query", "long_question"])
+def test_native_few_shots_are_in_their_language(name: str, lang: str) -> None:
+    prompt = load_prompt(f"retrieval/{name}", lang)
+    assert len(prompt.examples) >= 2
+    assert prompt.note
+    for example in prompt.examples:
+        assert example == normalize(example)
+        reason = langid.check_script if name == "keyword_query" else langid.verify
+        assert reason(example, lang) is None, example
+    if lang == "yo":  # tone marks and under-dots, ha: hooked letters
+        assert all(set("ẹọṣàáèéìíòóùúń̀́") & set(example) for example in prompt.examples)
+    if lang == "ha":
+        assert set("ɓɗƙƴ") & set("".join(prompt.examples))
+
+
+# What a prompt says of seeds and languages
+
+
+def lang_prompt(**settings: object) -> Prompt:
+    values = {"name": "f/p", "task": "retrieval", "description": "", "instruction": "x", "body": ""}
+    return Prompt.model_validate({**values, "sha": "", **settings})
+
+
+def draws(prompt: Prompt, own: str, num: int = 2000) -> Counter[tuple[str, str]]:
+    return Counter(prompt.sample_languages(own, "call", i) for i in range(num))
+
+
+def test_without_lists_both_sides_are_in_the_own_language() -> None:
+    assert set(draws(lang_prompt(), "sw")) == {("sw", "sw")}
+
+
+def test_a_listed_side_is_drawn_by_weight_and_never_own_by_code() -> None:
+    found = draws(lang_prompt(query_lang={"en": 3, "fr": 1, "sw": 9}), "sw")
+    assert set(found) == {("en", "sw"), ("fr", "sw")}
+    assert 0.71 < found["en", "sw"] / 2000 < 0.79
+    assert set(draws(lang_prompt(positive_lang=["en", "zh-Hant"]), "zh")) == {("zh", "en")}
+
+
+def test_own_is_the_language_of_the_run() -> None:
+    prompt = lang_prompt(positive_lang={"own": 2, "en": 1})
+    found = draws(prompt, "sw")
+    assert set(found) == {("sw", "sw"), ("sw", "en")}
+    assert 0.62 < found["sw", "sw"] / 2000 < 0.71
+    assert set(draws(prompt, "en")) == {("en", "en")}
+
+
+def test_with_both_lists_one_side_is_foreign_each_as_often() -> None:
+    found = draws(lang_prompt(query_lang=["en"], positive_lang=["fr", "sw"]), "sw")
+    assert set(found) == {("en", "sw"), ("sw", "fr")}
+    assert 0.46 < found["en", "sw"] / 2000 < 0.54
+
+
+def test_what_was_drawn_is_recorded() -> None:
+    prompt = lang_prompt(query_lang=["en"], form="long-long")
+    assert prompt.record("en", "sw") == {"form": "long-long", "query_lang": "en"}
+    assert lang_prompt().record("sw", "sw") == {}
+
+
+def idea(family: str, form: str) -> Seed:
+    fields = json.dumps({"family": family, "form": form})
+    return make_seed("Find it", kind="idea", fields=fields)
+
+
+def test_a_prompt_takes_seeds_of_its_kind_and_ideas_of_its_family_and_form() -> None:
+    passages = lang_prompt()
+    assert passages.takes(make_seed())
+    assert not passages.takes(idea("retrieval", "short-long"))
+    ideas = lang_prompt(seed="idea", form="long-long")
+    assert ideas.takes(idea("retrieval", "long-long"))
+    assert not ideas.takes(idea("retrieval", "short-long"))
+    assert not ideas.takes(idea("sts", "long-long"))
+    assert not ideas.takes(make_seed())
+    assert lang_prompt(task="sts", seed="idea").takes(idea("sts", ""))
+
+
+def test_an_instruction_is_a_template() -> None:
+    prompt = lang_prompt(instruction="{{ idea }}, in {{ positive_language }}")
+    values = {"idea": "Find {{ 7*7 }}", "positive_language": "Hausa"}
+    assert prompt.render_instruction(values) == "Find {{ 7*7 }}, in Hausa"
+    assert prompt.used_variables() == {"idea", "positive_language"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"task": "x"}, "unknown task 'x'"),
+        ({"seed": "pair"}, "retrieval takes no 'pair'; it takes: passage, idea, none"),
+        ({"form": "wide"}, "no 'wide'; there are: short-long"),
+        ({"instruction": ""}, "no instruction"),
+        ({"body": "{{ documnet }}"}, "unknown variable 'documnet'"),
+        ({"instruction": "{{ idea }}"}, "unknown variable 'idea'"),
+        ({"task": "sts"}, "'high' must be there"),
+        ({"task": "sts", "controls": {"high": [5], "low": ["few"]}}, "'low' must be there"),
+        (
+            {"task": "bitext", "controls": {"low": [6]}},
+            "'low' must be there, with grades from 0 to 5",
+        ),
+    ],
+)
+def test_what_a_prompt_and_its_task_do_not_agree_on(
+    settings: dict[str, object], fault: str
+) -> None:
+    prompt = lang_prompt(**settings)
+    assert any(fault in found for found in faults(prompt))
+    with pytest.raises(UserError, match="prompt f/p: "):
+        check_prompt(prompt)

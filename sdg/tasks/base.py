@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sdg.errors import UserError
 from sdg.languages import Language, language
 from sdg.replies import Rejected, has_loop, read_reply
 from sdg.schema import Call, Pair, Provenance, Seed
@@ -104,8 +105,15 @@ class Task(ABC):
         }
 
     def reply_model(self, kind: str, form: str) -> type[BaseModel]:
-        """What must be answered to a prompt of this form ("": the first), for such a seed."""
-        return self.replies[kind, form or self.forms(kind)[0]]
+        """What must be answered to a prompt of this form ("": the first), for such a seed.
+
+        Raises:
+            UserError: the family has no such prompts.
+        """
+        found = [m for (k, f), m in self.replies.items() if k == kind and form in ("", f)]
+        if not found:
+            raise UserError(f"task {self.name}: no reply of form '{form}' for a seed '{kind}'")
+        return found[0]
 
     def model_of(self, call: Call) -> type[BaseModel]:
         """The model that a call's reply is held to."""
