@@ -152,7 +152,9 @@ class Task(ABC):
             "prompt_sha": call.prompt_sha,
             "controls": controls_of(call),
         }
-        found = {digest("idea", self.name, form, canonical(text)): text for text in texts}
+        found: dict[str, str] = {}
+        for text in texts:
+            found.setdefault(digest("idea", self.name, form, canonical(text)), text)
         return [
             Seed(
                 id=key,

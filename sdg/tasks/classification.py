@@ -44,13 +44,15 @@ class Classification(Task):
 
     def pairs(self, call: Call, reply: Any, run_seed: int) -> list[Pair]:
         text = call.seed.text if isinstance(reply, LabelsReply) else reply.text
-        labels = {canonical(label): label for label in reversed(reply.misleading_labels)}
+        wrong: dict[str, str] = {}
+        for label in reply.misleading_labels:
+            wrong.setdefault(canonical(label), label)
         return [
             self.make_pair(
                 call,
                 run_seed,
                 query=text,
                 positive=reply.label,
-                negatives=list(reversed(labels.values())),
+                negatives=list(wrong.values()),
             )
         ]
