@@ -105,7 +105,7 @@ def row(entry: Entry) -> str:
         "autonym": entry.autonym,
         "script": entry.script,
         "dir": entry.direction,
-        "speakers": f"{entry.speakers:>12,}",
+        "speakers": f"{entry.speakers:>13,}",
         "corpus": "yes" if entry.corpus else "",
         "overrides": str(entry.overrides or ""),
         "detectors": ", ".join(entry.detectors) or "script and pivots",

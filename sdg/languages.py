@@ -95,8 +95,14 @@ def language(code: str) -> Language:
         autonym=found.autonym(),
         scripts=scripts,
         direction="rtl" if scripts[0] in _RTL else "ltr",
-        script=langcodes.Language.make(script=first).script_name(),
+        script=_script_name(first),
     )
+
+
+def _script_name(script: str) -> str:
+    """CLDR's English name, which is "Simplified" alone for Hans."""
+    name = langcodes.Language.make(script=script).script_name()
+    return f"{name} Han" if script in ("Hans", "Hant") else name
 
 
 def _is_unicode_script(script: str) -> bool:

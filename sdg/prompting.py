@@ -251,10 +251,11 @@ def read_prompt_file(path: Path) -> PromptFile:
         raise UserError(f"{path}{line}: front matter is not YAML: {problem}") from None
     if not isinstance(front, dict):
         raise UserError(f"{path}: front matter must be 'key: value' lines")
-    unknown = [key for key in front if key not in _KEYS]
-    if unknown:
-        raise UserError(f"{path}: unknown key '{unknown[0]}'; allowed: {', '.join(_KEYS)}")
     found = PromptFile(path, front, match[2], match[0].count("\n", 0, match.start(2)) + 1)
+    for key in front:
+        if key not in _KEYS:
+            at, allowed = found.line_of(str(key)), ", ".join(_KEYS)
+            raise UserError(f"{path}:{at}: unknown key '{key}'; allowed: {allowed}")
     _check_syntax(found)
     return found
 
@@ -304,14 +305,15 @@ def override_path(name: str, lang: str, folder: Path = PROMPTS_DIR) -> Path:
 
 
 def _resolve(name: str, base: PromptFile, override: PromptFile | None) -> Prompt:
-    front, body, path = dict(base.front), base.body.strip(), base.path
+    front, body = dict(base.front), base.body.strip()
     if "base_sha" in front:
-        raise UserError(f"{path}: base_sha: is for overrides; this is a base")
+        line = base.line_of("base_sha")
+        raise UserError(f"{base.path}:{line}: base_sha: is for overrides; this is a base")
     if override:
-        path = override.path
         for key in _FIXED:
             if key in override.front:
-                raise UserError(f"{path}: an override cannot change the {key}")
+                line = override.line_of(key)
+                raise UserError(f"{override.path}:{line}: an override cannot change the {key}")
         changed = {key: value for key, value in override.front.items() if key != "base_sha"}
         front, body = {**front, **changed}, override.body.strip() or body
     front = {"description": "", "instruction": "", **front}
@@ -323,7 +325,9 @@ def _resolve(name: str, base: PromptFile, override: PromptFile | None) -> Prompt
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {key}: {first['msg']}") from None
+        own = override if override and first["loc"][0] in override.front else base
+        line = own.line_of(str(first["loc"][0]))
+        raise UserError(f"{own.path}:{line}: {key}: {first['msg']}") from None
 
 
 def drift(name: str, override: PromptFile, folder: Path = PROMPTS_DIR) -> str | None:

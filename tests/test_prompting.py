@@ -127,7 +127,7 @@ def test_an_unknown_key_names_its_file_and_what_is_allowed(
     with pytest.raises(UserError) as caught:
         load(folder)
     name = key.partition(":")[0]
-    assert str(caught.value) == f"{folder / file}: unknown key '{name}'; allowed: {allowed}"
+    assert str(caught.value) == f"{folder / file}:3: unknown key '{name}'; allowed: {allowed}"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_an_unknown_key_names_its_file_and_what_is_allowed(
 )
 def test_controls_without_usable_weights_are_refused(values: str, write: Write) -> None:
     folder = write(f"---\ntask: retrieval\ncontrols: {{length: {values}}}\n---\n{{{{ length }}}}")
-    with pytest.raises(UserError, match=r"query\.md: controls"):
+    with pytest.raises(UserError, match=r"query\.md:3: controls"):
         load(folder)
 
 
@@ -211,7 +211,7 @@ def test_an_overrides_body_replaces_the_base(write: Write) -> None:
 def test_an_override_cannot_change_what_is_asked_for(key: str, value: str, write: Write) -> None:
     write(BASE)
     folder = write(f"---\n{key}: {value}\n---\n", "family/query.sw.md")
-    with pytest.raises(UserError, match=rf"query\.sw\.md: an override cannot change the {key}"):
+    with pytest.raises(UserError, match=rf"query\.sw\.md:2: an override cannot change the {key}"):
         load(folder)
 
 
