@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from rapidfuzz import fuzz
@@ -20,9 +21,10 @@ from sdg.store import write_table
 from sdg.tasks.base import IDEA, NONE
 from sdg.text import canonical, digest
 
-GRAM = 4  # characters a piece, of the canonical text
+GRAM = 4  # characters a piece
 NEAR = 0.7  # Jaccard similarity of pieces from which two ideas are one
-MAYBE = 0.5  # ... from which their words are compared, too
+MAYBE = 0.6  # ... from which their words are compared, too
+SHARED = 8  # rare pieces that two ideas have in common before they are compared at all
 NEAR_WORDS = 88.0  # rapidfuzz's token sort ratio, 0 to 100
 
 
@@ -61,8 +63,8 @@ def dedupe_ideas(ideas: Iterable[Seed]) -> list[Seed]:
 
     Which of two near-copies stays follows from their ids, so the result is the same in whatever
     order, or in however many shards, the ideas come. An idea goes where its character 4-grams agree
-    with a kept one's (Jaccard >= 0.7), or agree by half while the words are much the same in any
-    order (rapidfuzz's token sort ratio >= 88).
+    with a kept one's (Jaccard >= 0.7), or nearly do (>= 0.6) and the words are much the same
+    (rapidfuzz's token sort ratio >= 88).
     """
     groups: dict[tuple[str, str], dict[str, Seed]] = defaultdict(dict)
     for idea in sorted(ideas, key=lambda idea: (idea.id, idea.fields)):
@@ -73,15 +75,22 @@ def dedupe_ideas(ideas: Iterable[Seed]) -> list[Seed]:
 
 
 def _distinct(ideas: Sequence[Seed]) -> Iterator[Seed]:
-    """Ideas that are near to none before. Two sets of Jaccard similarity t or more share one of the
-    rarest pieces of each (prefix filter: Bayardo et al., WWW 2007), so few need comparing."""
+    """Ideas that are near to none before.
+
+    With pieces in one order, the rarest first, two sets whose Jaccard similarity is t share `k` of
+    their first n - ceil(t n) + k, of n (prefix filter: Bayardo et al., WWW 2007; with k > 1: Wang
+    et al., SIGMOD 2012). So few need comparing, and the words that all ideas have don't count.
+    """
     pieces = [_pieces(idea.text) for idea in ideas]
     counts = Counter(piece for found in pieces for piece in found)
     index: dict[str, list[int]] = defaultdict(list)
+    least = [math.ceil(MAYBE * len(found)) for found in pieces]  # that a near-copy shares
     for place, idea in enumerate(ideas):
         rarest = sorted(pieces[place], key=lambda piece: (counts[piece], piece))
-        prefix = rarest[: len(rarest) - math.ceil(MAYBE * len(rarest)) + 1]
-        candidates = dict.fromkeys(other for piece in prefix for other in index[piece])
+        enough = min(SHARED, least[place])
+        prefix = rarest[: len(rarest) - least[place] + enough]
+        shared = Counter(chain.from_iterable(index[piece] for piece in prefix))
+        candidates = [o for o, num in shared.items() if num >= enough or num >= least[o]]
         if any(_near(place, other, ideas, pieces) for other in candidates):
             continue
         for piece in prefix:
@@ -90,8 +99,11 @@ def _distinct(ideas: Sequence[Seed]) -> Iterator[Seed]:
 
 
 def _pieces(text: str) -> frozenset[str]:
-    plain = canonical(text)
-    return frozenset(plain[i : i + GRAM] for i in range(max(1, len(plain) - GRAM + 1)))
+    """Character 4-grams within words, the word's ends counted in, so that order does not matter."""
+    words = [f" {canonical(word)} " for word in text.split()]
+    return frozenset(
+        word[i : i + GRAM] for word in words for i in range(max(1, len(word) - GRAM + 1))
+    )
 
 
 def _near(one: int, other: int, ideas: Sequence[Seed], pieces: Sequence[frozenset[str]]) -> bool:

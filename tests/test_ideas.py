@@ -92,7 +92,8 @@ def test_the_same_idea_of_two_models_stays_once() -> None:
 def near(one: str, two: str) -> bool:
     """The rule as it is written, over plain sets."""
     a, b = (
-        {t[i : i + GRAM] for i in range(max(1, len(t) - GRAM + 1))} for t in (bare(one), bare(two))
+        {f" {bare(w)} "[i : i + GRAM] for w in t.split() for i in range(max(1, len(bare(w)) - 1))}
+        for t in (one, two)
     )
     jaccard = len(a & b) / len(a | b)
     words = fuzz.token_sort_ratio(one.casefold(), two.casefold())
