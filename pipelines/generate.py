@@ -16,17 +16,20 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 
 from pipelines.profile import Profile, load_profile
 from sdg.errors import UserError
-from sdg.languages import Language, language
+from sdg.languages import Language
+
+if TYPE_CHECKING:
+    from sdg.campaign import Outcome
 
 RUNS_DIR = Path("runs")
-USAGE = """make generate LANG=<code> [CORPUS=] [PAIRS=] [RUN=] [ENGINE=] [MODEL=] [CONFIG=] [SEED=]
+USAGE = """make generate LANG=<codes> [CORPUS=] [PAIRS=] [RUN=] [ENGINE=] [MODEL=] [CONFIG=] [SEED=]
        python -m pipelines.generate --lang <code> [--corpus …] … [--set key=value …]"""
 
 log = logging.getLogger("mbegu")
@@ -38,10 +41,10 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         prog="generate", usage=USAGE, description="Make training examples for a text embedder."
     )
     add = parser.add_argument
-    add("--lang", required=True, help="language wanted, a BCP 47 code: sw, ha, zh …")
+    add("--lang", help="language wanted, a BCP 47 code (sw), or several (sw,ha,zh)")
     add("--corpus", help="Parquet, JSONL, CSV or text file, folder or glob of them, or dataset id")
     add("--pairs", type=_positive, help="accepted examples wanted (default: all the corpus gives)")
-    add("--run", help="name of the run, and of its folder in runs/ (default: the language)")
+    add("--run", help="name of the run, and of its folder in runs/ (default: the languages)")
     add("--engine", choices=("extractive", "vllm", "openai"), help="who writes the queries")
     add("--model", help="for vllm: hub id or folder; for openai: the endpoint's name of the model")
     add("--config", default="", help="profile: a name in pipelines/configs, or a YAML file")
@@ -132,75 +135,84 @@ def output_to(log_path: Path) -> Iterator[TextIO]:
                 os.close(descriptor)
 
 
-def generate(profile: Profile, lang: Language, run_dir: Path) -> None:
+def generate(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None:
     """One run, from the corpus to the printed summary."""
-    stages = profile.build(lang)
+    pipeline = profile.build(langs)
     workers = check_machine(profile)
     # Imported late: Ray takes a second, which a wrong argument should not cost.
     from pipelines.view import StageBars
+    from sdg.campaign import Campaign
     from sdg.cluster import Cluster
-    from sdg.runner import Runner, check_fingerprints, publish, run_lock, stage_store
+    from sdg.runner import Runner, publish, run_lock
 
-    with run_lock(run_dir):
-        check_fingerprints(stages, run_dir, lang.code, profile.seed)
-        with output_to(run_dir / "logs" / "run.log") as terminal:
-            logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
-            console = Console(file=terminal)
+    with run_lock(run_dir), output_to(run_dir / "logs" / "run.log") as terminal:
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
+        console = Console(file=terminal)
+        with StageBars(console) as bars:
+            runner = Runner(run_dir, [lang.code for lang in langs], profile.seed, bars)
+            campaign = Campaign(pipeline, runner)
+            campaign.check()
             console.print(
-                f"Mbegu: {lang.name} ({lang.autonym}), engine {profile.engine.name}, "
+                f"Mbegu: {_names_of(langs)}, {escape(_models_of(profile))}, "
                 f"run [bold]{escape(str(run_dir))}[/bold]",
                 highlight=False,
             )
-            with StageBars(console) as bars:
-                runner = Runner(run_dir, stages, lang.code, profile.seed, bars)
-                runner.read_corpus()
-                bars.note("starting Ray …")
-                cluster = Cluster(workers)
-                try:
-                    reports = runner.run(cluster)
-                finally:
-                    cluster.close()
-            last = stage_store(run_dir, len(stages) - 1, stages[-1])
-            examples = publish(run_dir, last)
-            _report(console, profile, lang, run_dir, reports, examples)
+            campaign.read_corpus()
+            bars.note("starting Ray …")
+            cluster = Cluster(workers)
+            try:
+                outcome = campaign.run(cluster, bars.round_started)
+            finally:
+                cluster.close()
+        examples = publish(run_dir, campaign.last.store(run_dir))
+        _report(console, profile, langs, run_dir, outcome, examples)
+
+
+def _names_of(langs: Sequence[Language]) -> str:
+    if len(langs) == 1:
+        return f"{langs[0].name} ({langs[0].autonym})"
+    names = [lang.name for lang in langs[:6]]
+    return ", ".join(names) + (f" and {len(langs) - 6} more" if len(langs) > 6 else "")
+
+
+def _models_of(profile: Profile) -> str:
+    """Who writes, for the first line on the screen."""
+    if len(profile.mix) == 1:
+        return f"engine {profile.mix[0].engine.name}"
+    return f"{len(profile.mix)} models"
 
 
 def _report(
     console: Console,
     profile: Profile,
-    lang: Language,
+    langs: Sequence[Language],
     run_dir: Path,
-    reports: Sequence[Any],
+    outcome: "Outcome",
     examples: Path,
 ) -> None:
-    from pipelines.view import print_samples, stage_table
+    from pipelines.view import print_account, print_samples, stage_table
     from sdg.summary import make_summary, sample_examples, write_summary
 
     settings = {
-        "lang": lang.code,
+        "lang": ",".join(lang.code for lang in langs),
         "seed": profile.seed,
         "pairs_wanted": profile.pairs,
-        "corpus": profile.corpus.path or f"bundled ({lang.base})",
-        "engine": profile.engine.name,
-        "model": profile.engine.model,
+        "corpus": profile.corpus.path or f"bundled ({', '.join(lang.base for lang in langs)})",
+        "engine": ", ".join(dict.fromkeys(section.engine.name for section in profile.mix)),
+        "model": ", ".join(section.engine.model for section in profile.mix),
         "prompts": dict(profile.prompts),
     }
-    summary = make_summary(run_dir.name, settings, reports, examples)
-    write_summary(run_dir, summary, lang)
+    summary = make_summary(run_dir.name, settings, outcome, examples)
+    write_summary(run_dir, summary, langs)
     console.print()
-    console.print(stage_table(reports))
+    console.print(stage_table(outcome.reports))
     if not summary["examples"]:
         raise UserError(
             f"no example came out; the table above and {run_dir}/stages/*/dropped say why"
         )
     print_samples(console, sample_examples(examples, 3))
     console.print()
-    if profile.pairs and summary["examples"] < profile.pairs:
-        console.print(
-            f"[yellow]PAIRS={profile.pairs:,} wanted, {summary['examples']:,} accepted: the corpus "
-            f"gives no more. Give a larger CORPUS, or --set stages.render.max_calls_per_seed=32"
-            f"[/yellow]"
-        )
+    print_account(console, outcome.cells, summary["examples"])
     folder = escape(str(run_dir))
     console.print(
         f"[bold]{summary['examples']:,} examples[/bold] in {folder}/examples/*.parquet "
@@ -224,9 +236,10 @@ def main(argv: Sequence[str]) -> int:
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, _stop)
     try:
-        lang = language(args.lang)
-        run_dir = run_dir_of(args.run or lang.code)
-        generate(read_profile(args), lang, run_dir)
+        profile = read_profile(args)
+        langs = profile.languages_of(args.lang)
+        run_dir = run_dir_of(args.run or "-".join(lang.code for lang in langs))
+        generate(profile, langs, run_dir)
         return 0
     except UserError as error:
         screen.print(f"[red]error:[/red] {escape(str(error))}")

@@ -1,24 +1,27 @@
 """A run's profile: one YAML file, then what the command line overrides; checked as a whole.
 
-`pipelines/configs/*.yaml` are profiles. Keys: `corpus`, `engine`, `prompts`, `pairs`, `seed`,
-`workers`, `memory_gb`, and `stages`, where each section is the stage of that name.
+`pipelines/configs/*.yaml` are profiles. Keys: `corpus`, `engine` (or `models`, for several),
+`languages`, `prompts`, `pairs`, `budget`, `seed`, `workers`, `memory_gb`, and `stages`, where each
+section is the stage of that name.
 """
 
 import difflib
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sdg.corpora import CorpusConfig
 from sdg.engines import AnyEngine, ExtractiveEngine
 from sdg.errors import UserError
-from sdg.languages import Language
-from sdg.prompting import load_prompt
-from sdg.stage import Stage
+from sdg.languages import Language, language
+from sdg.models import ModelShare, SamplingOverride, Weight
+from sdg.pipeline import Pipeline
+from sdg.planning import Budget
+from sdg.prompting import Prompt, load_prompt
 from sdg.stages import (
     DedupeStage,
     FilterStage,
@@ -53,52 +56,151 @@ class StageSettings(BaseModel):
     mix: MixStage = MixStage()
 
 
+class ModelSection(BaseModel):
+    """One of several models: its engine, and its share of the calls by language and task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: AnyEngine
+    share: Weight = 1.0
+    languages: dict[str, Weight] = {}  # language -> factor on the share, where it is not 1
+    tasks: dict[str, Weight] = {}  # task family -> factor on the share, where it is not 1
+    sampling: SamplingOverride = SamplingOverride()
+
+    def as_share(self) -> ModelShare:
+        """What the calls are shared out by."""
+        return ModelShare(
+            engine=self.engine.name,
+            model=self.engine.model,
+            revision=self.engine.revision,
+            share=self.share,
+            languages=self.languages,
+            tasks=self.tasks,
+            sampling=self.sampling,
+        )
+
+
 class Profile(BaseModel):
     """All that decides what a run makes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     corpus: CorpusConfig = CorpusConfig()
-    engine: AnyEngine = ExtractiveEngine()
+    engine: AnyEngine | None = None  # of a run with one model; None: `models`, or else extractive
+    models: tuple[ModelSection, ...] = ()  # of a run with several
+    languages: dict[str, Annotated[float, Field(gt=0)]] = {}  # code -> weight; LANG= goes before
     prompts: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)  # name -> weight
     pairs: int | None = Field(None, ge=1)  # accepted examples wanted; None: all the corpus gives
+    budget: Budget = Budget()  # with `pairs`: what the rounds may spend in all
     seed: int = 0
     workers: int | None = Field(None, ge=1)  # None: one a processor
     memory_gb: float | None = Field(None, gt=0)  # needed at least; None: by workers
     stages: StageSettings = StageSettings()
 
-    def build(self, lang: Language) -> list[Stage]:
+    @model_validator(mode="after")
+    def _one_or_several(self) -> "Profile":
+        if self.engine and self.models:
+            raise ValueError(
+                "engine: and models: are both given (ENGINE= and MODEL= set engine:); give the "
+                "one model as engine:, or each of several in models:"
+            )
+        ids = [section.as_share().id for section in self.models]
+        twice = next((one for one in ids if ids.count(one) > 1), None)
+        if twice:
+            raise ValueError(
+                f"models: '{twice[1]}' is there twice; give it once, with the sum of the shares"
+            )
+        return self
+
+    @property
+    def mix(self) -> tuple[ModelSection, ...]:
+        """The models of the run, at least one."""
+        return self.models or (ModelSection(engine=self.engine or ExtractiveEngine()),)
+
+    def languages_of(self, codes: str | None) -> list[Language]:
+        """The run's languages: those given, or the profile's.
+
+        Raises:
+            UserError: there are none, one is no language, or one is there twice.
+        """
+        given = [code.strip() for code in (codes or "").split(",") if code.strip()]
+        langs = [language(code) for code in given or self.languages]
+        if not langs:
+            raise UserError(
+                "which language? Give its code, LANG=sw, or several, LANG=sw,ha; or languages: in "
+                "the profile"
+            )
+        twice = [one.code for i, one in enumerate(langs) if one in langs[:i]]
+        if twice:
+            raise UserError(f"LANG={codes or ','.join(self.languages)}: {twice[0]} is there twice")
+        return langs
+
+    def build(self, langs: Sequence[Language]) -> Pipeline:
         """The run's stages, wired; prompts are loaded and checked on the way.
 
         Raises:
-            UserError: a prompt is missing or wrong, or the engine cannot answer it.
+            UserError: a prompt is missing or wrong, or the engines cannot answer it.
         """
-        prompts = [load_prompt(name, lang.base) for name in self.prompts]
-        for prompt in prompts:
-            check_prompt(prompt)
-        self.engine.check(prompts, lang.code)
-        shas = {prompt.name: prompt.sha for prompt in prompts}
+        prompts = {lang.code: self._prompts(lang) for lang in langs}
+        shares = tuple(section.as_share() for section in self.mix)
+        self._check_models(shares, prompts)
+        weights = {language(code).code: weight for code, weight in self.languages.items()}
         stages = self.stages
+        render = stages.render.model_copy(
+            update={
+                "prompts": dict(self.prompts),
+                "shas": {
+                    name: {code: found[name].sha for code, found in prompts.items()}
+                    for name in self.prompts
+                },
+                "languages": {lang.code: weights.get(lang.code, 1.0) for lang in langs},
+                "models": shares,
+                "pairs": self.pairs,
+                "budget": self.budget,
+            }
+        )
         limit = stages.seed.limit
         if limit is None and self.pairs is not None:
-            limit = max(POOL_DOCUMENTS, round(self.pairs * stages.render.oversample))
-        wired: dict[str, Stage] = {
-            **{name: getattr(stages, name) for name in StageSettings.model_fields},
+            limit = max(POOL_DOCUMENTS, round(self.pairs * render.oversample))
+        quotas = render.quotas([lang.code for lang in langs]) if self.pairs else None
+        wired = {
             "seed": stages.seed.model_copy(update={"corpus": self.corpus, "limit": limit}),
-            "render": stages.render.model_copy(
-                update={
-                    "prompts": dict(self.prompts),
-                    "shas": shas,
-                    "engine": self.engine.name,
-                    "model": self.engine.model,
-                    "revision": self.engine.revision,
-                    "pairs": self.pairs,
-                }
+            "render": render,
+            "infer": stages.infer.model_copy(
+                update={"engines": tuple(section.engine for section in self.mix)}
             ),
-            "infer": stages.infer.model_copy(update={"engine": self.engine}),
-            "mix": stages.mix.model_copy(update={"pairs": self.pairs}),
+            "mix": stages.mix.model_copy(update={"quotas": quotas}),
         }
-        return list(wired.values())
+        seed, *rounds, mix = [
+            wired.get(name, getattr(stages, name)) for name in StageSettings.model_fields
+        ]
+        return Pipeline(seed, tuple(rounds), mix)
+
+    def _prompts(self, lang: Language) -> dict[str, Prompt]:
+        prompts = {name: load_prompt(name, lang.base) for name in self.prompts}
+        for prompt in prompts.values():
+            check_prompt(prompt)
+        return prompts
+
+    def _check_models(
+        self, models: Sequence[ModelShare], prompts: Mapping[str, Mapping[str, Prompt]]
+    ) -> None:
+        """Each engine can answer what may come to it, and nothing comes to none."""
+        answered: dict[tuple[str, str, str], list[Prompt]] = {model.id: [] for model in models}
+        for code, found in prompts.items():
+            for prompt in found.values():
+                writers = [model for model in models if model.weight(code, prompt.task)]
+                if not writers:
+                    raise UserError(
+                        f"models: none has a share of {prompt.task} in {language(code).name} "
+                        f"({code}), which prompt {prompt.name} needs; raise one's share, "
+                        f"languages or tasks"
+                    )
+                for model in writers:
+                    answered[model.id].append(prompt)
+        for section, model in zip(self.mix, models, strict=True):
+            if answered[model.id]:
+                section.engine.check(answered[model.id], next(iter(prompts)))
 
 
 def load_profile(config: str, overrides: dict[str, Any], sets: Sequence[str]) -> Profile:
@@ -167,9 +269,9 @@ def _explain(error: ValidationError, path: Path, changes: dict[str, Any]) -> str
     """One line: the file (or flag), the key, what is wrong, what is allowed."""
     first = error.errors()[0]
     loc = [str(part) for part in first["loc"]]
-    if len(loc) > 1 and loc[0] == "engine" and loc[1] in DEFAULT_PROFILE:
-        loc.pop(1)  # the tag of the union is no key of the file
-    key = ".".join(loc)
+    # The tag of the union after `engine` is no key of the file.
+    keys = [part for i, part in enumerate(loc) if not _is_tag(loc, i)]
+    key = ".".join(keys)
     where = f"--set {key}" if key in changes else f"{path}: {key}"
     if first["type"] == "extra_forbidden":
         allowed = _keys_beside(Profile, first["loc"])
@@ -180,6 +282,10 @@ def _explain(error: ValidationError, path: Path, changes: dict[str, Any]) -> str
     return f"{where}: {first['msg']}{given}"
 
 
+def _is_tag(loc: Sequence[str], place: int) -> bool:
+    return place > 0 and loc[place - 1] == "engine" and loc[place] in DEFAULT_PROFILE
+
+
 def _keys_beside(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     """Keys allowed where the last part of `loc` stands."""
     for part in loc[:-1]:
@@ -187,7 +293,7 @@ def _keys_beside(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
             models = _models(model.model_fields[str(part)].annotation)
             if len(models) == 1:
                 model = models[0]
-        else:  # the tag of a union
+        elif isinstance(part, str):  # the tag of a union; a number is a place in a list
             engines = _models(Profile.model_fields["engine"].annotation)
             model = next((m for m in engines if m.model_fields["name"].default == part), model)
     return list(model.model_fields)
@@ -196,6 +302,6 @@ def _keys_beside(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
 def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) in (Annotated, Union, types.UnionType):
+    if get_origin(annotation) in (Annotated, Union, types.UnionType, tuple):
         return [model for inner in get_args(annotation) for model in _models(inner)]
     return []

@@ -1,6 +1,6 @@
 """What the user sees of a run: a bar a stage, a table of where rows went, samples, the way on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sdg.languages import language
+from sdg.planning import CellState
 from sdg.runner import StageReport
 from sdg.store import Done
 
@@ -56,6 +57,10 @@ class StageBars:
         """One line between the bars and what was printed before."""
         if self.console.is_terminal:
             self._bars.console.print(f"[dim]{text}[/dim]")
+
+    def round_started(self, number: int, num_calls: int) -> None:
+        """A later round, for what the ones before left short."""
+        self.console.print(f"round {number}: {num_calls:,} calls more", highlight=False)
 
     def stage_started(self, stage: str, num_shards: int | None, num_done: int) -> None:
         if stage not in self._tasks:
@@ -96,6 +101,51 @@ def stage_table(reports: Sequence[StageReport]) -> Table:
             escape(reasons) or "[dim]none[/dim]",
         )
     return table
+
+
+# Why a cell stays short of its quota, and what to do about it.
+_SHORT = {
+    "seeds": (
+        "its seeds have been asked max_calls_per_seed times",
+        "give a larger CORPUS, or --set stages.render.max_calls_per_seed=32",
+    ),
+    "yield": (
+        "too few of its calls give an example",
+        "see what is dropped and why above; mend the prompt, take a better model, or loosen the "
+        "filter; --set stages.render.min_yield=0 goes on regardless",
+    ),
+    "budget": ("the budget is spent", "raise budget: in the profile under another RUN"),
+    "rounds": (
+        "the last round is done",
+        "raise --set stages.render.max_rounds under another RUN",
+    ),
+}
+_MOST_SHORT = 12  # cells listed; summary.json has them all
+
+
+def print_account(console: Console, cells: Mapping[str, CellState], num_examples: int) -> None:
+    """Which quotas are not full, why, and what to do; nothing where all are."""
+    short = {name: cell for name, cell in cells.items() if cell.short}
+    if not short:
+        return
+    wanted = sum(cell.quota for cell in cells.values())
+    console.print(
+        f"[yellow]PAIRS={wanted:,} wanted, {num_examples:,} accepted. Short of its quota:[/yellow]",
+        highlight=False,
+    )
+    for name, cell in list(short.items())[:_MOST_SHORT]:
+        share = f", {100 * cell.accepted / cell.calls:.1f} %" if cell.calls else ""
+        why, _ = _SHORT[cell.short]
+        console.print(
+            f"[yellow]  {name}: {cell.accepted:,} of {cell.quota:,} from {cell.calls:,} calls"
+            f"{share}: {why}[/yellow]",
+            highlight=False,
+        )
+    if len(short) > _MOST_SHORT:
+        console.print(f"[yellow]  and {len(short) - _MOST_SHORT} more, in summary.json[/yellow]")
+    for reason in dict.fromkeys(cell.short for cell in short.values()):
+        why, advice = _SHORT[reason]
+        console.print(f"[yellow]  Where {why}: {advice}[/yellow]", highlight=False)
 
 
 def print_samples(console: Console, examples: Sequence[dict[str, Any]]) -> None:

@@ -74,7 +74,7 @@ class _Worker:
 
     def _open(self, job: Job) -> Any:
         with self._lock:
-            if self._job is None or self._job.store.folder != job.store.folder:
+            if self._job is None or self._job.ctx != job.ctx:
                 if self._job:
                     self._job.stage.close(self._state)
                 self._job, self._state = None, None  # should open() fail, nothing is left half-open
@@ -218,10 +218,9 @@ class Cluster:
                 )
 
     @contextmanager
-    def pool(self, stage: Stage) -> Iterator[Pool]:
-        """Workers fit for a stage. Ordinary stages share theirs; an engine with demands of its own
-        gets the whole cluster for as long as it works."""
-        wanted = stage.resources()
+    def pool(self, wanted: Resources | None) -> Iterator[Pool]:
+        """Workers with what is wanted. Ordinary ones (None) are shared by stages; an engine with
+        demands of its own gets the whole cluster for as long as it works."""
         if wanted is None:
             self._pool = self._pool or Pool(self._fitting(Resources()), Resources())
             yield self._pool

@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -52,27 +52,29 @@ class CorpusConfig(BaseModel):
         return {role: getattr(self, role) for role in USUAL_NAMES}
 
 
-def read_documents(config: CorpusConfig, lang: str) -> Iterator[Document]:
+def read_documents(config: CorpusConfig, langs: Sequence[str]) -> Iterator[Document]:
     """Every row of the corpus, in order, one at a time; rows that are bad carry an `error`.
+
+    Bundled corpora are labelled with their language.
 
     Raises:
         UserError: the corpus as a whole is missing, unreadable, cut, or of no known kind.
     """
     row = itertools.count()
-    for name, raws in _sources(config, lang):
+    for name, raws in _sources(config, langs):
+        label = "" if config.path else name.partition(".")[0]
         for raw in raws:
-            yield _document(next(row), name, raw, config)
+            yield _document(next(row), name, raw, config, label)
 
 
-def corpus_files(config: CorpusConfig, lang: str) -> list[File]:
+def corpus_files(config: CorpusConfig, langs: Sequence[str]) -> list[File]:
     """The files of the corpus, sorted by name; none for a dataset id.
 
     Raises:
         UserError: there are none, or one is empty or of no known kind.
     """
     if not config.path:
-        path = _bundled(lang)
-        return [File(path, path.name)]
+        return [File(path, path.name) for path in map(_bundled, langs)]
     if "://" in config.path:
         raise UserError(
             f"{config.path}: not a local path; fetch it first, or give a dataset id, owner/name"
@@ -83,21 +85,21 @@ def corpus_files(config: CorpusConfig, lang: str) -> list[File]:
         raise UserError(f"{config.path}: cannot be read ({error.strerror})") from None
 
 
-def corpus_name(config: CorpusConfig, lang: str) -> str:
+def corpus_name(config: CorpusConfig, langs: Sequence[str]) -> str:
     """The corpus as messages call it."""
-    return config.path or _bundled(lang).name
+    return config.path or ", ".join(_bundled(lang).name for lang in langs)
 
 
-def _sources(config: CorpusConfig, lang: str) -> Iterator[tuple[str, Iterator[Raw]]]:
+def _sources(config: CorpusConfig, langs: Sequence[str]) -> Iterator[tuple[str, Iterator[Raw]]]:
     wanted = config.columns()
-    files = corpus_files(config, lang)
+    files = corpus_files(config, langs)
     for file in files:
         yield file.name, read_rows(file, wanted)
     if not files:
         yield config.path, by_role(_dataset(config), config.path, wanted)
 
 
-def _document(row: int, name: str, raw: Raw, config: CorpusConfig) -> Document:
+def _document(row: int, name: str, raw: Raw, config: CorpusConfig, label: str) -> Document:
     text, error = raw.values.get("text"), raw.error
     if error is None and not isinstance(text, str):
         error = "no_text" if text is None else "text_not_a_string"
@@ -110,7 +112,7 @@ def _document(row: int, name: str, raw: Raw, config: CorpusConfig) -> Document:
         source=_label(source),
         text=text,
         title=_string(title) if isinstance(title, str) else "",
-        lang=values.get("lang", ""),
+        lang=values.get("lang", "") or label,
         license=values.get("license", "") or config.license_default,
         error=error,
         digest="" if error else digest(canonical(text)),

@@ -10,16 +10,17 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from sdg.cluster import Cluster, Job, Pool
+from sdg.cluster import Cluster, Job, Pool, StageError
 from sdg.errors import UserError
 from sdg.schema import SCHEMA_VERSION
-from sdg.stage import Context, Inputs, Stage
+from sdg.stage import Context, Group, Inputs, Resources, Stage
 from sdg.store import Done, StageStore, write_json
 from sdg.text import digest
 
@@ -46,21 +47,55 @@ class StageReport:
 
     @classmethod
     def of(cls, name: str, shards: Sequence[Done]) -> "StageReport":
-        dropped: dict[str, int] = {}
-        counters: dict[str, int] = {}
-        for done in shards:
-            for totals, counts in ((dropped, done.dropped), (counters, done.counters)):
-                for key, count in counts.items():
-                    totals[key] = totals.get(key, 0) + count
+        return cls.sum(
+            [
+                cls(name, d.num_in, d.num_kept, d.num_out, d.dropped, d.counters, d.seconds)
+                for d in shards
+            ],
+            name,
+        )
+
+    @classmethod
+    def sum(cls, reports: Sequence["StageReport"], name: str) -> "StageReport":
+        """Several (of shards, of rounds) as one."""
+        dropped: Counter[str] = Counter()
+        counters: Counter[str] = Counter()
+        for report in reports:
+            dropped.update(report.dropped)
+            counters.update(report.counters)
         return cls(
             name=name,
-            num_in=sum(done.num_in for done in shards),
-            num_kept=sum(done.num_kept for done in shards),
-            num_out=sum(done.num_out for done in shards),
+            num_in=sum(report.num_in for report in reports),
+            num_kept=sum(report.num_kept for report in reports),
+            num_out=sum(report.num_out for report in reports),
             dropped=dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0]))),
             counters=dict(sorted(counters.items())),
-            seconds=round(sum(done.seconds for done in shards), 2),
+            seconds=round(sum(report.seconds for report in reports), 2),
         )
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A stage, and its folder's name in the run's `stages/`."""
+
+    stage: Stage
+    folder: str
+
+    def store(self, run_dir: Path) -> StageStore:
+        return StageStore(run_dir / "stages" / self.folder)
+
+
+def placed(stages: Sequence[Stage], first: int = 1, suffix: str = "") -> list[Placed]:
+    """Stages that come one after another: 1-seed, 2-render ..."""
+    return [Placed(stage, f"{first + i}-{stage.name}{suffix}") for i, stage in enumerate(stages)]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage that is through: its report, and its output as the next one's input."""
+
+    report: StageReport
+    output: Inputs
 
 
 @contextmanager
@@ -78,29 +113,33 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def stage_store(run_dir: Path, index: int, stage: Stage) -> StageStore:
-    """The folder of the run's stage at `index`, from 0."""
-    return StageStore(run_dir / "stages" / f"{index + 1}-{stage.name}")
-
-
-def check_fingerprints(stages: Sequence[Stage], run_dir: Path, lang: str, seed: int) -> None:
+def check_fingerprints(
+    stages: Sequence[Placed], run_dir: Path, langs: Sequence[str], seed: int, parent: str = ""
+) -> str:
     """Refuse to go on with a run made under another configuration; record it for a new one.
+
+    Args:
+        parent: fingerprint of what the first of the stages takes its rows from.
+
+    Returns:
+        The last stage's fingerprint.
 
     Raises:
         UserError: names the stage, the settings that changed, and the ways on.
     """
-    parent = digest("mbegu", SCHEMA_VERSION)
-    for index, stage in enumerate(stages):
-        parts = {"lang": lang, "seed": seed, **stage.fingerprint()}
+    parent = parent or digest("mbegu", SCHEMA_VERSION)
+    for place in stages:
+        parts = {"lang": ",".join(langs), "seed": seed, **place.stage.fingerprint()}
         parent = digest(parent, json.dumps(parts, sort_keys=True, ensure_ascii=False))
-        path = stage_store(run_dir, index, stage).folder / "stage.json"
+        path = place.store(run_dir).folder / "stage.json"
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
             if found["fingerprint"] != parent:
-                _refuse(run_dir, stage, found["made_of"], parts)
+                _refuse(run_dir, place.stage, found["made_of"], parts)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {"fingerprint": parent, "made_of": parts})
+    return parent
 
 
 def _refuse(run_dir: Path, stage: Stage, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -108,7 +147,8 @@ def _refuse(run_dir: Path, stage: Stage, before: dict[str, Any], now: dict[str, 
     changed = "; ".join(_difference(key, before.get(key), now.get(key)) for key in keys[:3])
     raise UserError(
         f"{run_dir} was made with other settings (stage {stage.name}: {changed}). Give the run "
-        f"another name (RUN=<name>), go back to those settings, or remove the folder to start over"
+        f"another name (RUN=<name>): it takes over every reply whose call did not change, at no "
+        f"cost. Or go back to those settings, or remove the folder to start over"
     )
 
 
@@ -125,70 +165,70 @@ def _short(value: Any) -> str:
 
 
 class Runner:
-    """Carries rows through the stages of one run."""
+    """Carries rows through stages of one run."""
 
-    def __init__(
-        self, run_dir: Path, stages: Sequence[Stage], lang: str, seed: int, progress: Progress
-    ) -> None:
+    def __init__(self, run_dir: Path, langs: Sequence[str], seed: int, progress: Progress) -> None:
         self.run_dir = run_dir
-        self.stages = stages
-        self.lang = lang
+        self.langs = tuple(langs)
         self.seed = seed
         self.progress = progress
 
-    def read_corpus(self) -> None:
-        """The first stage's `prepare`, in this process and before Ray starts: a corpus that cannot
-        be used is refused within seconds. Call `check_fingerprints` before."""
-        self._prepare(self._job(0, Inputs((), _no_input)), lambda job: job.prepare())
+    def run(
+        self, stages: Sequence[Placed], inputs: Inputs, cluster: Cluster
+    ) -> dict[str, Finished]:
+        """The stages, one after another, each on what the one before gave; by their names."""
+        done: dict[str, Finished] = {}
+        for place in stages:
+            finished = self._run_stage(place, inputs, cluster)
+            done[place.stage.name] = finished
+            earlier = {**inputs.earlier, place.stage.name: finished.output}
+            inputs = replace(finished.output, earlier=earlier, rounds=inputs.rounds)
+        return done
 
-    def run(self, cluster: Cluster) -> list[StageReport]:
-        """All stages, in order; returns their reports."""
-        reports, inputs = [], Inputs((), _no_input)
-        earlier: dict[str, Inputs] = {}
-        for index, stage in enumerate(self.stages):
-            job = self._job(index, inputs)
-            finished = self._run_stage(job, cluster)
-            reports.append(StageReport.of(stage.name, finished))
-            shards = tuple(done.shard for done in finished)
-            inputs = Inputs(shards, job.store.read, dict(earlier))
-            earlier[stage.name] = inputs
-        return reports
-
-    def _job(self, index: int, inputs: Inputs) -> Job:
-        stage = self.stages[index]
-        store = stage_store(self.run_dir, index, stage)
-        ctx = Context(lang=self.lang, seed=self.seed, dir=store.prepared_dir)
-        return Job(stage=stage, ctx=ctx, store=store, inputs=inputs)
-
-    def _prepare(self, job: Job, prepare: Callable[[Job], None]) -> None:
-        """Have a stage prepared once; what a killed attempt left is removed."""
+    def prepare(self, place: Placed, inputs: Inputs, cluster: Cluster | None) -> Path:
+        """A stage's `prepare`, once: in a worker, or without a cluster in this process, before Ray
+        starts (a corpus that cannot be used is refused within seconds). What a killed attempt left
+        is removed. Returns the folder that it is in. Call `check_fingerprints` before."""
+        job = self._job(place, inputs)
         marker = job.store.folder / "prepared.json"
         if marker.exists():
-            return
+            return job.store.prepared_dir
         self.progress.stage_started(job.stage.name, None, 0)
         shutil.rmtree(job.store.prepared_dir, ignore_errors=True)
         job.store.prepared_dir.mkdir(parents=True)
         started = time.monotonic()
-        prepare(job)
-        write_json(marker, {"seconds": round(time.monotonic() - started, 3)})
-
-    def _run_stage(self, job: Job, cluster: Cluster) -> list[Done]:
-        stage, store = job.stage, job.store
-
-        def prepare(job: Job) -> None:
-            with cluster.pool(stage) as pool:
+        if cluster:
+            with cluster.pool(job.stage.resources()) as pool:
                 pool.prepare(job)
+        else:
+            job.prepare()
+        write_json(marker, {"seconds": round(time.monotonic() - started, 3)})
+        return job.store.prepared_dir
 
-        self._prepare(job, prepare)
-        shards = stage.shards(job.inputs, job.ctx)
-        finished = store.finished()
-        pending = [name for name in shards if name not in finished]
-        self.progress.stage_started(stage.name, len(shards), len(shards) - len(pending))
-        if pending:
-            with cluster.pool(stage) as pool:
-                self._run_shards(job, pending, finished, pool)
+    def _job(self, place: Placed, inputs: Inputs) -> Job:
+        store = place.store(self.run_dir)
+        ctx = Context(langs=self.langs, seed=self.seed, dir=store.prepared_dir)
+        return Job(stage=place.stage, ctx=ctx, store=store, inputs=inputs)
+
+    def _run_stage(self, place: Placed, inputs: Inputs, cluster: Cluster) -> Finished:
+        self.prepare(place, inputs, cluster)
+        job, stage = self._job(place, inputs), place.stage
+        shards, finished = stage.shards(inputs, job.ctx), job.store.finished()
+        num_done = sum(name in finished for name in shards)
+        self.progress.stage_started(stage.name, len(shards), num_done)
+        counters = {}
+        for group in stage.groups(shards):
+            pending = [name for name in group.shards if name not in finished]
+            if pending:
+                ctx = replace(job.ctx, group=group.name)
+                with cluster.pool(group.resources) as pool:
+                    self._run_shards(replace(job, ctx=ctx), pending, finished, pool)
+            counters[group.name] = _counters(group, finished)
         self.progress.stage_finished(stage.name)
-        return [finished[name] for name in shards]
+        report = StageReport.of(stage.name, [finished[name] for name in shards])
+        _check_conserved(report, inputs)
+        output = Inputs(tuple(shards), job.store.read, counters=counters, num_rows=report.num_out)
+        return Finished(report, output)
 
     def _run_shards(
         self, job: Job, pending: Sequence[str], finished: dict[str, Done], pool: Pool
@@ -199,8 +239,31 @@ class Runner:
             self.progress.shard_done(job.stage.name, done)
 
 
-def _no_input(shard: str, columns: list[str] | None) -> Any:
-    raise AssertionError("the first stage has no input shards")
+def _counters(group: Group, finished: dict[str, Done]) -> dict[str, float]:
+    """Counters over a group's shards, and how long they kept GPUs busy."""
+    counters: Counter[str] = Counter()
+    seconds = 0.0
+    for name in group.shards:
+        counters.update(finished[name].counters)
+        seconds += finished[name].seconds
+    wanted = group.resources or Resources()
+    # Shards of one worker run side by side.
+    gpu_seconds = seconds * wanted.num_gpus / wanted.shards_in_flight
+    return {**counters, **({"gpu_seconds": round(gpu_seconds, 3)} if gpu_seconds else {})}
+
+
+def _check_conserved(report: StageReport, inputs: Inputs) -> None:
+    """Over all its shards, a stage was given the rows that the one before it gave: none is lost or
+    doubled where a stage parts its input into shards of its own.
+
+    Raises:
+        StageError: the numbers differ.
+    """
+    if inputs.num_rows is not None and report.num_in != inputs.num_rows:
+        raise StageError(
+            f"stage {report.name}: its shards held {report.num_in} rows, but {inputs.num_rows} "
+            f"came in"
+        )
 
 
 def publish(run_dir: Path, store: StageStore) -> Path:

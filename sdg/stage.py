@@ -1,6 +1,6 @@
 """The one interface of the pipeline: a stage takes a shard and gives what it kept and dropped."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +20,15 @@ class Resources:
     memory_gb: float = 0.5
     replicas: int | None = None  # None: as many as fit
     shards_in_flight: int = 1  # shards that one worker runs at once, in threads
+
+
+@dataclass(frozen=True)
+class Group:
+    """Shards of a stage that want the same workers, which no other group's do."""
+
+    name: str  # "" where the stage has but one
+    shards: tuple[str, ...]
+    resources: Resources | None  # as of `Stage.resources`
 
 
 REASON = pa.field("reason", pa.string(), nullable=False)
@@ -49,11 +58,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Context:
-    """Where a stage runs: the run's language and seed, and the stage's own folder for `prepare`."""
+    """Where a stage runs: the run's languages and seed, and the stage's own folder for `prepare`.
 
-    lang: str
+    A row's language is what the row says: the run may have others.
+    """
+
+    langs: tuple[str, ...]
     seed: int
     dir: Path
+    group: str = ""  # whose shards the worker was opened for
+
+
+ACCEPTED = "accepted"  # what `Inputs.earlier` calls the pairs that earlier rounds accepted
 
 
 @dataclass(frozen=True)
@@ -63,11 +79,50 @@ class Inputs:
     shards: tuple[str, ...]
     read: Callable[[str, list[str] | None], pa.Table]  # shard name, columns
     earlier: Mapping[str, "Inputs"] = field(default_factory=dict)  # outputs of stages by name
+    rounds: tuple[Mapping[str, "Inputs"], ...] = ()  # the same, of each round before this one
+    # Counters of the stage that gave it, by group of shards; see `Result.counters`.
+    counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    num_rows: int | None = None  # over all shards, where it is known
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Every shard's table, in order, one in memory at a time."""
         for name in self.shards:
             yield self.read(name, columns)
+
+    def total(self, counter: str) -> float:
+        """A counter over all groups of shards."""
+        return sum(counts.get(counter, 0) for counts in self.counters.values())
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Reads the shards of several inputs by their new names."""
+
+    parts: Mapping[str, Inputs]
+
+    def __call__(self, shard: str, columns: list[str] | None) -> pa.Table:
+        prefix = max((p for p in self.parts if shard.startswith(p)), key=len)
+        return self.parts[prefix].read(shard.removeprefix(prefix), columns)
+
+
+def join_inputs(parts: Mapping[str, Inputs]) -> Inputs:
+    """Several outputs of one kind of rows as one input; each shard's name gets its part's prefix.
+
+    Of two prefixes where one begins the other ("" and "r2-"), shard names tell the parts apart as
+    long as none of the shorter one's begins with the rest of the longer.
+    """
+    shards = tuple(prefix + name for prefix, part in parts.items() for name in part.shards)
+    known = [part.num_rows for part in parts.values() if part.num_rows is not None]
+    num_rows = sum(known) if len(known) == len(parts) else None
+    return Inputs(shards, _Joined(dict(parts)), num_rows=num_rows)
+
+
+def no_rows(shard: str, columns: list[str] | None) -> pa.Table:
+    """What the first stage's input reads with."""
+    raise AssertionError(f"no shard {shard}: the first stage has no input")
+
+
+NO_INPUT = Inputs((), no_rows)  # of a first stage; it loads its own shards
 
 
 class Stage(BaseModel):
@@ -89,11 +144,16 @@ class Stage(BaseModel):
         """Optional work over the whole set, once, that leaves files in `ctx.dir`."""
 
     def shards(self, inputs: Inputs, ctx: Context) -> list[str]:
-        """Names of the shards to run; only a first stage, which has no input, makes its own."""
+        """Names of the shards to run: those of the input, unless the stage parts it otherwise (a
+        first stage, which has no input; several engines, each with its share of every shard)."""
         return list(inputs.shards)
 
+    def groups(self, shards: Sequence[str]) -> list[Group]:
+        """The shards by the workers that they want; the groups are run one after another."""
+        return [Group("", tuple(shards), self.resources())]
+
     def load(self, name: str, inputs: Inputs, ctx: Context) -> pa.Table:
-        """A shard to run; only a first stage loads its own."""
+        """The rows of one of `shards`."""
         return inputs.read(name, None)
 
     def resources(self) -> Resources | None:
@@ -101,7 +161,7 @@ class Stage(BaseModel):
         return None
 
     def open(self, ctx: Context) -> Any:
-        """Optional: what one worker holds for all its shards (an engine, an index)."""
+        """Optional: what a worker holds for all its shards of `ctx.group` (an engine, an index)."""
         return None
 
     def run(self, shard: Shard, ctx: Context, state: Any) -> Result:

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
+from sdg.campaign import Outcome
 from sdg.languages import Language
-from sdg.runner import StageReport
 from sdg.schema import SCHEMA_VERSION
 from sdg.store import write_atomically, write_json
 
@@ -53,9 +53,10 @@ def sample_examples(examples: Path, num: int) -> list[dict[str, Any]]:
 
 
 def make_summary(
-    run: str, settings: dict[str, Any], reports: Sequence[StageReport], examples: Path
+    run: str, settings: dict[str, Any], outcome: Outcome, examples: Path
 ) -> dict[str, Any]:
     """The run in numbers; see README for the keys."""
+    reports = outcome.reports
     by_name = {report.name: report for report in reports}
     files = sorted(examples.glob("*.parquet"))
     counts = count_examples(examples)
@@ -76,13 +77,18 @@ def make_summary(
         "tokens_out": infer.get("tokens_out", 0),
         "seconds": round(sum(report.seconds for report in reports), 2),
         "stages": [asdict(report) for report in reports],
+        "rounds": [
+            {"stages": [asdict(done.report) for done in finished.values()]}
+            for finished in outcome.rounds
+        ],
+        "quota": {name: cell.model_dump() for name, cell in outcome.cells.items()},
     }
 
 
-def write_summary(run_dir: Path, summary: dict[str, Any], lang: Language) -> None:
+def write_summary(run_dir: Path, summary: dict[str, Any], langs: Sequence[Language]) -> None:
     """Write `summary.json` and the card `README.md` into a run's folder."""
     write_json(run_dir / "summary.json", summary)
-    card = render_card(summary, lang)
+    card = render_card(summary, langs)
     write_atomically(run_dir / "README.md", lambda temporary: _write(temporary, card))
 
 
@@ -90,13 +96,15 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def render_card(summary: dict[str, Any], lang: Language) -> str:
+def render_card(summary: dict[str, Any], langs: Sequence[Language]) -> str:
     """The dataset card: front matter as the Hugging Face Hub reads it, then the account."""
+    codes = [lang.code for lang in langs]
+    names = ", ".join(lang.name for lang in langs)
     licenses = [name.lower() for name in summary["by_license"]]
     known = sorted({name if name in _HUB_LICENSES else "other" for name in licenses}) or ["unknown"]
     front = {
-        "pretty_name": f"Mbegu: {lang.name} training pairs",
-        "language": sorted({code.split("-")[0] for code in [lang.code, *summary["by_language"]]}),
+        "pretty_name": f"Mbegu: {names} training pairs",
+        "language": sorted({code.split("-")[0] for code in [*codes, *summary["by_language"]]}),
         "license": known if len(known) > 1 else known[0],
         "task_categories": ["sentence-similarity", "text-retrieval"],
         "tags": ["synthetic", "embeddings", "mbegu"],
@@ -106,7 +114,7 @@ def render_card(summary: dict[str, Any], lang: Language) -> str:
     engine = summary["engine"] + (f", model {_code(summary['model'])}" if summary["model"] else "")
     sections = [
         f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---",
-        f"# {lang.name} ({lang.autonym}) training pairs",
+        f"# {names}{f' ({langs[0].autonym})' if len(langs) == 1 else ''} training pairs",
         f"{summary['examples']:,} examples for a text embedder: a query, the passage that answers "
         f"it, hard negatives, an instruction and provenance. Made by Mbegu with the {engine} "
         f"engine from `{_code(summary['corpus'])}`, seed {summary['seed']}.",

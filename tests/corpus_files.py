@@ -12,7 +12,7 @@ from sdg.schema import Document
 
 
 def read(path: Path | str, run_lang: str = "sw", **settings: Any) -> list[Document]:
-    return list(read_documents(CorpusConfig(path=str(path), **settings), run_lang))
+    return list(read_documents(CorpusConfig(path=str(path), **settings), [run_lang]))
 
 
 def texts(path: Path | str, **settings: Any) -> list[str]:

@@ -183,7 +183,7 @@ def _run(
     stage: Stage, inputs: Inputs, order: Mapping[str, pa.Table], lang: str, seed: int
 ) -> dict[str, Result]:
     with tempfile.TemporaryDirectory() as folder:
-        ctx = Context(lang=lang, seed=seed, dir=Path(folder))
+        ctx = Context(langs=tuple(lang.split(",")), seed=seed, dir=Path(folder))
         stage.prepare(inputs, ctx)
         state = stage.open(ctx)
         results = {name: stage.run(Shard(name, table), ctx, state) for name, table in order.items()}

@@ -89,7 +89,7 @@ def test_detectors_agree(path: Path) -> None:
 @each_corpus
 def test_corpus_is_read_whole(path: Path) -> None:
     """Every passage becomes one seed under the default settings."""
-    documents = list(read_documents(CorpusConfig(), path.stem))
+    documents = list(read_documents(CorpusConfig(), [path.stem]))
     assert [d.text for d in documents] == [row["text"] for row in rows_of(path)]
     assert {d.error for d in documents} == {None}
     stage = SeedStage()

@@ -174,7 +174,7 @@ def test_dataset_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_hub_out_of_reach_fails_at_once(changed: dict[str, str], tmp_path: Path) -> None:
     code = (
         "from sdg.corpora import *\n"
-        "try: next(read_documents(CorpusConfig(path='owner/name'), 'sw'))\n"
+        "try: next(read_documents(CorpusConfig(path='owner/name'), ['sw']))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     root = Path(corpora.__file__).parents[1]
@@ -224,7 +224,7 @@ def test_documents_come_before_the_file_ends(kind: str, tmp_path: Path) -> None:
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
-    documents = read_documents(CorpusConfig(path=str(pipe)), "sw")
+    documents = read_documents(CorpusConfig(path=str(pipe)), ["sw"])
     early = list(itertools.islice(documents, 200))
     assert [d.row for d in early] == list(range(200))
     assert not go_on.is_set()
@@ -241,7 +241,9 @@ def test_a_large_row_group_is_not_held_in_memory(tmp_path: Path) -> None:
     del table
     pool = pa.default_memory_pool()
     before, most = pool.bytes_allocated(), 0
-    for index, _ in enumerate(read_documents(CorpusConfig(path=str(tmp_path / "c.parquet")), "sw")):
+    for index, _ in enumerate(
+        read_documents(CorpusConfig(path=str(tmp_path / "c.parquet")), ["sw"])
+    ):
         if index % 100 == 0:
             most = max(most, pool.bytes_allocated() - before)
     assert index == 39_999

@@ -15,13 +15,22 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"sdg.errors"},
     {"sdg.schema", "sdg.languages", "sdg.text", "sdg.yaml12", "sdg.phrases"},
-    {"sdg.prompting", "sdg.langid", "sdg.readers", "sdg.replies", "sdg.stage", "sdg.teacher"},
+    {
+        "sdg.prompting",
+        "sdg.planning",
+        "sdg.langid",
+        "sdg.readers",
+        "sdg.replies",
+        "sdg.stage",
+        "sdg.teacher",
+    },
     {"sdg.tasks"},
-    {"sdg.corpora", "sdg.filters", "sdg.store", "sdg.engines"},
+    {"sdg.corpora", "sdg.filters", "sdg.store", "sdg.engines", "sdg.models"},
     {"sdg.ideas"},
     {"sdg.stages"},
-    {"sdg.cluster"},
+    {"sdg.cluster", "sdg.pipeline"},
     {"sdg.runner"},
+    {"sdg.campaign"},
     {"sdg.summary"},
 )
 MAX_LINES = 400

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,10 +11,10 @@ import pytest
 
 from sdg.cluster import MAX_ATTEMPTS, Cluster, StageError
 from sdg.errors import UserError
-from sdg.runner import Runner, check_fingerprints, publish, run_lock, stage_store
+from sdg.runner import Runner, StageReport, check_fingerprints, placed, publish, run_lock
 from sdg.schema import Row, to_table
-from sdg.stage import Context, Inputs, Result, Shard, Stage, split
-from sdg.store import Done
+from sdg.stage import NO_INPUT, Context, Group, Inputs, Resources, Result, Shard, Stage, split
+from sdg.store import Done, StageStore
 
 
 class Number(Row):
@@ -98,15 +98,26 @@ def marks(tmp_path: Path) -> Path:
     return folder
 
 
+def reports_of(folder: Path, cluster: Cluster, *stages: Stage) -> list[StageReport]:
+    """Run the stages; returns their reports."""
+    check_fingerprints(placed(stages), folder, ["sw"], 0)
+    runner = Runner(folder, ["sw"], 0, Silent())
+    return [done.report for done in runner.run(placed(stages), NO_INPUT, cluster).values()]
+
+
 def run(folder: Path, cluster: Cluster, *stages: Stage) -> list[int]:
     """Run the stages; returns the values that came out."""
-    check_fingerprints(stages, folder, "sw", 0)
-    Runner(folder, stages, "sw", 0, Silent()).run(cluster)
+    reports_of(folder, cluster, *stages)
     return values_of(folder, stages)
 
 
+def store_of(folder: Path, stages: tuple[Stage, ...]) -> StageStore:
+    """Of the last stage."""
+    return placed(stages)[-1].store(folder)
+
+
 def values_of(folder: Path, stages: tuple[Stage, ...]) -> list[int]:
-    store = stage_store(folder, len(stages) - 1, stages[-1])
+    store = store_of(folder, stages)
     return [v for name in sorted(store.finished()) for v in store.read(name)["value"].to_pylist()]
 
 
@@ -117,18 +128,17 @@ def test_rows_go_through_and_dropped_ones_are_kept_aside(
     tmp_path: Path, marks: Path, cluster: Cluster
 ) -> None:
     stages = CountStage(), EvenStage(marks=str(marks))
-    check_fingerprints(stages, tmp_path / "r", "sw", 0)
-    reports = Runner(tmp_path / "r", stages, "sw", 0, Silent()).run(cluster)
+    reports = reports_of(tmp_path / "r", cluster, *stages)
     assert values_of(tmp_path / "r", stages) == EVEN
     assert (reports[1].num_in, reports[1].num_kept, reports[1].dropped) == (40, 20, {"odd": 20})
-    dropped = stage_store(tmp_path / "r", 1, stages[1]).dropped_path("00002")
+    dropped = store_of(tmp_path / "r", stages).dropped_path("00002")
     assert pa.parquet.read_table(dropped)["value"].to_pylist() == [21, 23, 25, 27, 29]
 
 
 def test_a_finished_shard_is_not_run_again(tmp_path: Path, marks: Path, cluster: Cluster) -> None:
     stages = CountStage(), EvenStage(marks=str(marks))
     assert run(tmp_path / "r", cluster, *stages) == EVEN
-    manifest = stage_store(tmp_path / "r", 1, stages[1]).folder / "manifest.jsonl"
+    manifest = store_of(tmp_path / "r", stages).folder / "manifest.jsonl"
     lines = manifest.read_text().splitlines(keepends=True)
     manifest.write_text("".join(lines[:2]) + lines[2][:30])  # killed while writing the third line
     left = {line.split('"')[3] for line in lines[2:]}
@@ -177,16 +187,17 @@ def test_a_lost_row_stops_the_run(tmp_path: Path, marks: Path, cluster: Cluster)
 
 
 def test_other_settings_are_refused_with_what_changed(tmp_path: Path, marks: Path) -> None:
-    check_fingerprints([CountStage(), EvenStage(marks=str(marks))], tmp_path, "sw", 0)
-    check_fingerprints([CountStage(), EvenStage(marks=str(marks))], tmp_path, "sw", 0)
-    for stages, lang, seed, said in (
+    stages = placed([CountStage(), EvenStage(marks=str(marks))])
+    made = check_fingerprints(stages, tmp_path, ["sw"], 0)
+    assert check_fingerprints(stages, tmp_path, ["sw"], 0) == made
+    for changed, lang, seed, said in (
         ([CountStage(num_shards=5)], "sw", 0, "num_shards was 4, now 5"),
         ([CountStage()], "ha", 0, 'lang was "sw", now "ha"'),
         ([CountStage()], "sw", 1, "seed was 0, now 1"),
         ([CountStage(), EvenStage(marks="elsewhere")], "sw", 0, "stage even: marks was"),
     ):
         with pytest.raises(UserError, match=said):
-            check_fingerprints(stages, tmp_path, lang, seed)
+            check_fingerprints(placed(changed), tmp_path, [lang], seed)
 
 
 def test_two_processes_cannot_work_on_one_run(tmp_path: Path) -> None:
@@ -205,7 +216,7 @@ def test_examples_are_published_without_empty_shards(
 ) -> None:
     stages = CountStage(num_shards=3), EvenStage(marks=str(marks))
     run(tmp_path / "r", cluster, *stages)
-    store = stage_store(tmp_path / "r", 1, stages[1])
+    store = store_of(tmp_path / "r", stages)
     empty = Result(
         store.read("00001").slice(0, 0), pa.table({"reason": pa.array([], pa.string())}), 0
     )
@@ -223,3 +234,51 @@ def test_a_worker_that_is_too_big_is_refused_at_once(cluster: Cluster) -> None:
         cluster.check(Resources(num_gpus=8))
     with pytest.raises(UserError, match="needs 4000 GB of memory"):
         cluster.check(Resources(memory_gb=4000))
+
+
+class PartStage(Stage):
+    """Parts every shard by parity; `odd` shards want a worker with a GPU's worth of CPUs."""
+
+    name: ClassVar[str] = "part"
+    takes = Number
+    gives = Number
+
+    lose: bool = False
+
+    def shards(self, inputs: Inputs, ctx: Context) -> list[str]:
+        parts = ("even",) if self.lose else ("even", "odd")
+        return [f"{name}.{part}" for name in inputs.shards for part in parts]
+
+    def groups(self, shards: Sequence[str]) -> list[Group]:
+        return [
+            Group(part, tuple(s for s in shards if s.endswith(part)), wanted)
+            for part, wanted in (("even", None), ("odd", Resources(num_cpus=2)))
+        ]
+
+    def load(self, name: str, inputs: Inputs, ctx: Context) -> pa.Table:
+        shard, _, part = name.rpartition(".")
+        table = inputs.read(shard, None)
+        odd = pa.array([bool(v % 2) for v in table["value"].to_pylist()])
+        return table.filter(odd if part == "odd" else pa.compute.invert(odd))
+
+    def open(self, ctx: Context) -> str:
+        return ctx.group
+
+    def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
+        assert shard.name.endswith(state), "a worker of another group"
+        return split(shard.table, [None] * shard.table.num_rows, {state: shard.table.num_rows})
+
+
+def test_groups_of_shards_have_workers_of_their_own(tmp_path: Path, cluster: Cluster) -> None:
+    stages = CountStage(), PartStage()
+    reports = reports_of(tmp_path / "r", cluster, *stages)
+    assert sorted(values_of(tmp_path / "r", stages)) == list(range(40))
+    assert reports[1].counters == {"even": 20, "odd": 20}
+    manifest = store_of(tmp_path / "r", stages).folder / "manifest.jsonl"
+    order = [line.split('"')[3].split(".")[1] for line in manifest.read_text().splitlines()]
+    assert order == ["even"] * 4 + ["odd"] * 4  # one group after another
+
+
+def test_rows_lost_between_shards_stop_the_run(tmp_path: Path, cluster: Cluster) -> None:
+    with pytest.raises(StageError, match="held 20 rows, but 40 came in"):
+        run(tmp_path / "r", cluster, CountStage(), PartStage(lose=True))

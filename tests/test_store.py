@@ -202,7 +202,7 @@ def through(
     for stage in stages:
         store = StageStore(run_dir / stage.name)
         store.prepared_dir.mkdir(parents=True)
-        ctx = Context(lang, seed=3, dir=store.prepared_dir)
+        ctx = Context((lang,), seed=3, dir=store.prepared_dir)
         stage.prepare(inputs, ctx)
         state, names = stage.open(ctx), stage.shards(inputs, ctx)
         found[stage.name] = {}
@@ -234,7 +234,7 @@ def test_every_stage_keeps_count_of_its_rows_and_gives_the_same_twice(
 ) -> None:
     lang = language("en")
     sets = ["stages.seed.shard_rows=16", *([f"pairs={pairs}"] if pairs else [])]
-    stages = load_profile("", {}, sets).build(lang)
+    stages = load_profile("", {}, sets).build([lang]).stages
     first = through(stages, tmp_path / "1", lang.code, backwards=False)
     second = through(stages, tmp_path / "2", lang.code, backwards=True)
     assert all(list(shards) == ["00000", "00001", "00002"] for shards in first.values())

@@ -10,6 +10,7 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from sdg.campaign import Outcome
 from sdg.languages import language
 from sdg.runner import StageReport
 from sdg.schema import Example, to_table
@@ -72,7 +73,7 @@ def examples_with(folder: Path, *provenances: dict[str, Any], **changes: Any) ->
 
 
 def summary_of(examples: Path, **settings: Any) -> dict[str, Any]:
-    return make_summary("run", {**SETTINGS, **settings}, REPORTS, examples)
+    return make_summary("run", {**SETTINGS, **settings}, Outcome(REPORTS, [], {}), examples)
 
 
 def parse(card: str) -> tuple[dict[str, Any], str]:
@@ -125,7 +126,7 @@ def test_counts_are_those_of_the_files(tmp_path: Path) -> None:
 
 def test_the_card_says_what_the_summary_says(tmp_path: Path) -> None:
     examples = examples_with(tmp_path, {"license": "mit"}, {"license": "CC-BY-4.0"})
-    write_summary(tmp_path, summary_of(examples), language("sw"))
+    write_summary(tmp_path, summary_of(examples), [language("sw")])
     front, body = parse((tmp_path / "README.md").read_text(encoding="utf-8"))
     assert front["language"] == ["sw"]
     assert front["license"] == ["cc-by-4.0", "mit"]
@@ -148,8 +149,8 @@ def test_no_name_breaks_the_card(name: str, tmp_path: Path) -> None:
     )
     summary = summary_of(examples, corpus=name or "x", model=name, engine="vllm")
     summary["stages"][0]["dropped"] = {name: 2}
-    card = render_card(summary, language("sw"))
-    plain = render_card(summary_of(examples, engine="vllm", model="m"), language("sw"))
+    card = render_card(summary, [language("sw")])
+    plain = render_card(summary_of(examples, engine="vllm", model="m"), [language("sw")])
     front, body = parse(card)
     assert set(front) <= CARD_KEYS | {"configs"}
     assert front["license"] == ["mit", "other"]
@@ -176,7 +177,7 @@ def test_no_name_breaks_the_card(name: str, tmp_path: Path) -> None:
 
 def test_query_languages_are_listed_without_region(tmp_path: Path) -> None:
     summary = summary_of(examples_with(tmp_path, {}, query_lang="zh-Hant"))
-    front, _ = parse(render_card(summary, language("sw")))
+    front, _ = parse(render_card(summary, [language("sw")]))
     assert front["language"] == ["sw", "zh"]
 
 
@@ -194,7 +195,7 @@ def test_query_languages_are_listed_without_region(tmp_path: Path) -> None:
 )
 def test_size_categories_are_the_hubs(num: int, category: str, tmp_path: Path) -> None:
     summary = {**summary_of(examples_with(tmp_path, {})), "examples": num}
-    front, _ = parse(render_card(summary, language("sw")))
+    front, _ = parse(render_card(summary, [language("sw")]))
     assert front["size_categories"] == [category]
 
 
@@ -207,5 +208,5 @@ def test_samples_show_each_prompt_and_strategy_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["extractive", "vllm"])
 def test_the_card_says_who_wrote_the_queries(engine: str, tmp_path: Path) -> None:
-    card = render_card(summary_of(examples_with(tmp_path, {}), engine=engine), language("sw"))
+    card = render_card(summary_of(examples_with(tmp_path, {}), engine=engine), [language("sw")])
     assert ("no language model wrote them" in card) == (engine == "extractive")

@@ -23,7 +23,7 @@ from sdg.engines.base import Engine, Reply, Resources, Session
 from sdg.errors import UserError
 from sdg.prompting import Prompt
 from sdg.schema import Call
-from sdg.text import digest, rng, sentence_spans, word_spans
+from sdg.text import rng, sentence_spans, word_spans
 
 # (query, what remains as the document), or None where the document does not allow it.
 Extracted = tuple[str, str] | None
@@ -149,14 +149,9 @@ class _ExtractiveSession(Session):
 
 def _answer(call: Call) -> Reply:
     seed = call.seed
-    # The calls of one seed take a prompt's strategies in turn, so that they differ: its title, the
-    # nearest to what people type, then the others from a starting point of the seed's own. A
-    # strategy that this document does not allow gives way to the next.
-    names = [name for name in call.strategies if name != "title"]
-    turn = int(digest(seed.id, call.prompt), 16) % max(1, len(names))
-    names = names[turn:] + names[:turn]
-    if seed.title and "title" in call.strategies:
-        names.insert(0, "title")
+    # The calls of one seed take a prompt's strategies in turn, so that they differ, in the order of
+    # the call. A strategy that this document does not allow gives way to the next.
+    names = [name for name in call.strategies if name != "title" or seed.title]
     for step in range(len(names)):
         name = names[(call.ordinal + step) % len(names)]
         found = STRATEGIES[name](seed.text, seed.title, seed.lang, rng(call.id, name))

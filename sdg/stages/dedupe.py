@@ -1,7 +1,9 @@
 """dedupe: pairs that say the same twice go; the first of each stays.
 
 Exact after normalising: two pairs are equal when query and positive have one canonical form. The
-whole set is compared by sorted 128-bit hashes, 16 bytes a pair.
+whole set is compared by sorted 128-bit hashes, 16 bytes a pair. In a later round, a pair goes as
+well if an earlier one has the same pair or the same query: another call that asks what was asked
+already is not what the round was made for.
 """
 
 from typing import Any, ClassVar
@@ -9,8 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sdg.schema import Pair
-from sdg.stage import Context, Inputs, Result, Shard, Stage, split
+from sdg.stage import ACCEPTED, Context, Inputs, Result, Shard, Stage, split
 from sdg.text import canonical, digest
+
+REASONS = ("", "duplicate", "pair_of_earlier_round", "query_of_earlier_round")
 
 
 def duplicate_rows(digests: bytes | bytearray) -> np.ndarray:
@@ -26,24 +30,35 @@ class DedupeStage(Stage):
     """Drops exact duplicates over the whole run."""
 
     name: ClassVar[str] = "dedupe"
+    version: ClassVar[int] = 2
     takes = Pair
     gives = Pair
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
-        digests = bytearray()
-        bounds = []
-        for table in inputs.tables(["query", "positive"]):
-            for row in table.to_pylist():
-                key = digest("pair", canonical(row["query"]), canonical(row["positive"]))
-                digests += bytes.fromhex(key)
-            bounds.append(len(digests) // 16)
-        duplicates = duplicate_rows(digests)
-        starts = [0, *bounds]
-        for name, start, end in zip(inputs.shards, starts, bounds, strict=False):
-            inside = duplicates[(duplicates >= start) & (duplicates < end)] - start
-            np.save(ctx.dir / f"{name}.npy", inside)
+        pairs, queries, sizes = _digests(inputs)
+        codes = np.zeros(sum(sizes), dtype=np.uint8)  # of REASONS
+        if ACCEPTED in inputs.earlier:
+            seen_pairs, seen_queries, _ = _digests(inputs.earlier[ACCEPTED])
+            codes[(codes == 0) & np.isin(queries, seen_queries)] = 3
+            codes[np.isin(pairs, seen_pairs)] = 2
+        fresh = np.flatnonzero(codes == 0)
+        codes[fresh[duplicate_rows(pairs[fresh].tobytes())]] = 1
+        parts = np.split(codes, np.cumsum(sizes)[:-1])
+        for name, part in zip(inputs.shards, parts, strict=False):
+            np.save(ctx.dir / f"{name}.npy", part)
 
     def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
-        rows = set(np.load(ctx.dir / f"{shard.name}.npy").tolist())
-        reasons = ["duplicate" if i in rows else None for i in range(shard.table.num_rows)]
-        return split(shard.table, reasons)
+        codes = np.load(ctx.dir / f"{shard.name}.npy")
+        return split(shard.table, [REASONS[code] or None for code in codes[: shard.table.num_rows]])
+
+
+def _digests(inputs: Inputs) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """16-byte hashes of all pairs and of their queries, canonical, and the shards' sizes."""
+    pairs, queries, sizes = bytearray(), bytearray(), []
+    for table in inputs.tables(["query", "positive"]):
+        for row in table.to_pylist():
+            query = canonical(row["query"])
+            pairs += bytes.fromhex(digest("pair", query, canonical(row["positive"])))
+            queries += bytes.fromhex(digest("query", query))
+        sizes.append(table.num_rows)
+    return np.frombuffer(pairs, dtype="V16"), np.frombuffer(queries, dtype="V16"), sizes

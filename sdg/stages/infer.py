@@ -1,30 +1,67 @@
-"""infer: calls -> answered calls. The engine's replies are kept as they came."""
+"""infer: calls -> answered calls. The engines' replies are kept as they came.
 
+With several models, each has its part of every shard, a shard of its own: shard 00007's calls to
+the second model are shard 00007.m1. The models work one after another, each on the whole cluster.
+"""
+
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from sdg.engines import AnyEngine, ExtractiveEngine, Session
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from sdg.engines import AnyEngine, Engine, ExtractiveEngine, Session
 from sdg.schema import Call, rows_of, to_table
-from sdg.stage import Context, Resources, Result, Shard, Stage, dropped_rows
+from sdg.stage import Context, Group, Inputs, Result, Shard, Stage, dropped_rows
 
 
 class InferStage(Stage):
-    """Hands each shard's calls to the engine."""
+    """Hands each call to the engine of its model."""
 
     name: ClassVar[str] = "infer"
     takes = Call
     gives = Call
 
-    engine: AnyEngine = ExtractiveEngine()
+    engines: tuple[AnyEngine, ...] = Field((ExtractiveEngine(),), min_length=1)
 
-    def resources(self) -> Resources | None:
-        return None if isinstance(self.engine, ExtractiveEngine) else self.engine.resources()
+    def by_group(self) -> dict[str, Engine]:
+        """The engines by group: "" for the only one; of several, the end of their shards' names."""
+        if len(self.engines) == 1:
+            return {"": self.engines[0]}
+        return {f".m{i}": engine for i, engine in enumerate(self.engines)}
+
+    def shards(self, inputs: Inputs, ctx: Context) -> list[str]:
+        return [f"{name}{group}" for name in inputs.shards for group in self.by_group()]
+
+    def groups(self, shards: Sequence[str]) -> list[Group]:
+        return [
+            Group(
+                name=group,
+                shards=tuple(name for name in shards if name.endswith(group)),
+                resources=None if isinstance(engine, ExtractiveEngine) else engine.resources(),
+            )
+            for group, engine in self.by_group().items()
+        ]
+
+    def load(self, name: str, inputs: Inputs, ctx: Context) -> pa.Table:
+        """The calls of an input shard that are one engine's."""
+        table = inputs.read(name.removesuffix(ctx.group), None)
+        engine = self.by_group()[ctx.group]
+        wanted = {"engine": engine.name, "model": engine.model, "revision": engine.revision}
+        for column, value in wanted.items():
+            table = table.filter(pc.equal(table[column], value))
+        return table
 
     def fingerprint(self) -> dict[str, Any]:
-        settings = self.engine.model_dump(mode="json", exclude=set(self.engine.speed_only))
-        return {**super().fingerprint(), "engine": settings}
+        settings = [
+            engine.model_dump(mode="json", exclude=set(engine.speed_only))
+            for engine in self.engines
+        ]
+        return {**super().fingerprint(), "engines": settings}
 
     def open(self, ctx: Context) -> Session:
-        return self.engine.open()
+        return self.by_group()[ctx.group].open()
 
     def close(self, state: Session) -> None:
         state.close()

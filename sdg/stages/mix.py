@@ -1,48 +1,62 @@
 """mix: examples -> the training set asked for, chosen evenly among what was accepted."""
 
+import json
+from array import array
+from collections import defaultdict
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from sdg.schema import Example
 from sdg.stage import Context, Inputs, Result, Shard, Stage, split
+from sdg.stages.render import example_cell
+from sdg.store import write_json
 from sdg.text import digest
+
+COLUMNS = ["id", "task", "positive_lang", "provenance"]
 
 
 class MixStage(Stage):
-    """Keeps `pairs` examples: those whose seeded hash is lowest, so any part of the corpus and
-    every prompt keeps its share, and the choice does not depend on order or shards."""
+    """Keeps each cell's quota of examples: those whose seeded hash is lowest, so any part of the
+    corpus and every prompt keeps its share, and the choice depends on neither order nor shards."""
 
     name: ClassVar[str] = "mix"
+    version: ClassVar[int] = 2
     takes = Example
     gives = Example
 
-    pairs: int | None = None  # examples wanted; None: all
+    # Examples wanted by cell (language/task), as sdg/planning.py names them; None: all.
+    quotas: dict[str, int] | None = Field(None)
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
-        if self.pairs is None:
+        if self.quotas is None:
             return
-        ranks = [
-            bytes.fromhex(_rank(example_id, ctx))
-            for table in inputs.tables(["id"])
-            for example_id in table["id"].to_pylist()
-        ]
-        ordered = np.sort(np.frombuffer(b"".join(ranks), dtype=">u8").reshape(-1, 2)[:, 0])
-        limit = int(ordered[self.pairs - 1]) if len(ordered) > self.pairs else 2**64 - 1
-        (ctx.dir / "limit").write_text(str(limit), encoding="utf-8")
+        ranks: dict[str, array[int]] = defaultdict(lambda: array("Q"))
+        for table in inputs.tables(COLUMNS):
+            for row in table.to_pylist():
+                ranks[example_cell(row)].append(_rank(row["id"], ctx))
+        limits = {}
+        for cell, found in ranks.items():
+            quota = self.quotas.get(cell, 0)
+            if len(found) > quota:
+                limits[cell] = int(np.sort(np.frombuffer(found, np.uint64))[quota]) if quota else 0
+        write_json(ctx.dir / "limits.json", limits)
+
+    def open(self, ctx: Context) -> dict[str, int]:
+        """Of the cells with more than their quota, the rank of the first example left out."""
+        if self.quotas is None:
+            return {}
+        limits: dict[str, int] = json.loads((ctx.dir / "limits.json").read_text(encoding="utf-8"))
+        return limits
 
     def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
-        if self.pairs is None:
-            return split(shard.table, [None] * shard.table.num_rows)
-        limit = int((ctx.dir / "limit").read_text(encoding="utf-8"))
-        return split(
-            shard.table,
-            [
-                None if int(_rank(example_id, ctx)[:16], 16) <= limit else "over_quota"
-                for example_id in shard.table["id"].to_pylist()
-            ],
-        )
+        reasons: list[str | None] = []
+        for row in shard.table.select(COLUMNS).to_pylist():
+            limit = state.get(example_cell(row), 2**64)
+            reasons.append(None if _rank(row["id"], ctx) < limit else "over_quota")
+        return split(shard.table, reasons)
 
 
-def _rank(example_id: str, ctx: Context) -> str:
-    return digest("mix", ctx.seed, example_id)
+def _rank(example_id: str, ctx: Context) -> int:
+    return int(digest("mix", ctx.seed, example_id)[:16], 16)

@@ -1,112 +1,373 @@
-"""render: seeds -> calls. Chooses each seed's prompts, samples their controls, renders them."""
+"""render: seeds -> calls. Plans a round, chooses each call's prompt and model, renders it in full.
+
+`prepare` leaves the round's plan in `prepared/plan.json`: how far each cell (language × task) is
+and what this round does for it; and in `places.json` where each shard's seeds stand among all. See
+sdg/planning.py.
+"""
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from sdg.languages import language
+from sdg.models import ModelShare, choose
+from sdg.planning import (
+    Budget,
+    CellState,
+    Spent,
+    Stream,
+    Walk,
+    apportion,
+    apportion_within,
+    cell_of,
+    plan_cells,
+    streams_by_cell,
+)
 from sdg.prompting import Prompt, load_prompt
 from sdg.schema import Call, Message, Seed, rows_of, to_table
 from sdg.stage import Context, Inputs, Result, Shard, Stage, dropped_rows
 from sdg.store import write_json
 from sdg.tasks import get_task
+from sdg.tasks.compose import compose
 from sdg.text import digest
 
 _GOLDEN = 0.6180339887498949  # steps by it spread evenly over [0, 1)
+PLAN, PLACES = "plan.json", "places.json"
+EXAMPLES = "mine"  # the stage whose output counts as accepted
+RUN_LANG = "run_lang"  # in the controls of a call whose positive is not in the cell's language
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stream's part of the round."""
+
+    stream: Stream
+    prompts: tuple[Prompt, ...]
+    weights: tuple[float, ...]
+    bases: dict[str, int]  # class of seeds -> place of its first among the stream's
+    walk: Walk
+    done: int  # calls in the rounds before
+    num: int
 
 
 class RenderStage(Stage):
     """Plans how many calls each seed gets and writes them out in full, ready for an engine."""
 
     name: ClassVar[str] = "render"
+    version: ClassVar[int] = 2
     takes = Seed
     gives = Call
 
     prompts: dict[str, float] = Field(default_factory=dict)  # prompt -> weight
-    shas: dict[str, str] = Field(default_factory=dict)  # prompt -> hash of its text
-    engine: str = ""  # of the calls; the three are the profile's engine
-    model: str = ""
-    revision: str = ""
+    shas: dict[str, dict[str, str]] = Field(default_factory=dict)  # prompt -> language -> hash
+    languages: dict[str, float] = Field(default_factory=dict)  # weights of quotas; else 1
+    models: tuple[ModelShare, ...] = (ModelShare(),)  # that the calls are shared among
     pairs: int | None = None  # accepted examples wanted; None: as many as the corpus gives
+    budget: Budget = Budget()
     calls_per_seed: int = Field(4, ge=1)  # without `pairs`
-    max_calls_per_seed: int = Field(16, ge=1)  # with `pairs`: asked oftener, it repeats itself
-    oversample: float = Field(1.5, ge=1)  # calls a pair wanted, for what is dropped later
+    max_calls_per_seed: int = Field(16, ge=1)  # of one task, with `pairs`: oftener, it repeats
+    oversample: float = Field(1.5, ge=1)  # calls a pair wanted in the first round, for the dropped
+    max_rounds: int = Field(12, ge=1)
+    min_yield: float = Field(0.02, ge=0, le=1)  # examples a call below which a cell is given up
 
-    def load_prompts(self, lang: str) -> list[Prompt]:
-        """The prompts of this run, resolved for its language."""
-        return [load_prompt(name, language(lang).base) for name in self.prompts]
+    def load_prompts(self, lang: str) -> dict[str, Prompt]:
+        """The prompts of this run, resolved for a language, by name; names in order."""
+        return {name: load_prompt(name, language(lang).base) for name in sorted(self.prompts)}
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
-        """Count the seeds: a seed's share of the calls follows from its place among all."""
-        sizes = [table.num_rows for table in inputs.tables(["id"])]
-        firsts = [sum(sizes[:i]) for i in range(len(sizes))]
+        """Plan the round: from the seeds there are, and what the rounds before gave."""
+        sizes: Counter[str] = Counter()
+        first: dict[str, dict[str, int]] = {}
+        for name in inputs.shards:
+            table = inputs.read(name, ["kind", "lang", "fields"])
+            counts = Counter(map(_class_of, table.to_pylist()))
+            first[name] = {seeds: sizes[seeds] for seeds in sorted(counts)}
+            sizes += counts
+        streams = self._streams(ctx.langs)
+        cells, calls = self._plan(streams, sizes, inputs, ctx)
         write_json(
-            ctx.dir / "plan.json",
-            {"num_seeds": sum(sizes), "first": dict(zip(inputs.shards, firsts, strict=True))},
+            ctx.dir / PLAN,
+            {
+                "cells": {name: cell.model_dump() for name, cell in cells.items()},
+                "calls": calls,  # of this round, by stream
+                "done": {key: _calls_before(key, inputs) for key in calls},
+                "seeds": dict(sorted(sizes.items())),
+            },
         )
+        write_json(ctx.dir / PLACES, first)
+
+    def quotas(self, langs: Sequence[str]) -> dict[str, int]:
+        """Accepted examples wanted by cell: languages' weights times those of their prompts."""
+        streams, shares = self._streams(langs), dict[str, float]()
+        for key, weight in self._weights(langs).items():
+            cell = streams[key].cell
+            shares[cell] = shares.get(cell, 0.0) + weight
+        return apportion(self.pairs or 0, shares)
+
+    def _streams(self, langs: Sequence[str]) -> dict[str, Stream]:
+        found = {}
+        for lang in langs:
+            for prompt in self.load_prompts(lang).values():
+                stream = _stream_of(prompt, lang)
+                found[stream.key] = stream
+        return found
+
+    def _plan(
+        self, streams: dict[str, Stream], sizes: Counter[str], inputs: Inputs, ctx: Context
+    ) -> tuple[dict[str, CellState], dict[str, int]]:
+        """The cells, and the round's calls by stream."""
+        weights = self._weights(ctx.langs)
+        size = {
+            key: sum(num for seeds, num in sizes.items() if stream.takes(seeds))
+            for key, stream in streams.items()
+        }
+        done = {key: _calls_before(key, inputs) for key in streams}
+        spent = _spent(inputs)
+        left = spent.calls_left(self.budget, self._tokens_per_call(ctx, inputs))
+        by_cell = streams_by_cell(list(streams.values()))
+        if self.pairs is None:
+            calls = {
+                key: self._even_calls(streams[key], size[key], weights, streams) for key in streams
+            }
+            if left is not None and sum(calls.values()) > left:
+                calls = apportion(left, calls)
+            return {
+                cell: CellState(quota=0, planned=sum(calls[stream.key] for stream in mine))
+                for cell, mine in by_cell.items()
+            }, calls
+        room = {key: size[key] * self.max_calls_per_seed - done[key] for key in streams}
+        accepted = _accepted(inputs, ctx)
+        quotas = self.quotas(ctx.langs)
+        cells = plan_cells(
+            {
+                cell: CellState(
+                    quota=quotas[cell],
+                    accepted=accepted[cell],
+                    calls=sum(done[stream.key] for stream in mine),
+                    capacity=sum(room[stream.key] for stream in mine),
+                )
+                for cell, mine in by_cell.items()
+            },
+            oversample=self.oversample,
+            min_yield=self.min_yield,
+            calls_left=left,
+            last_round=len(inputs.rounds) >= self.max_rounds,
+        )
+        calls = {}
+        for cell, mine in by_cell.items():
+            keys = [stream.key for stream in mine]
+            calls |= apportion_within(cells[cell].planned, {k: weights[k] for k in keys}, room)
+        return cells, calls
+
+    def _weights(self, langs: Sequence[str]) -> dict[str, float]:
+        """Of each stream: its language's weight times its prompts'."""
+        weights = dict.fromkeys(self._streams(langs), 0.0)
+        for lang in langs:
+            for name, prompt in self.load_prompts(lang).items():
+                share = self.languages.get(lang, 1.0) * self.prompts[name]
+                weights[_stream_of(prompt, lang).key] += share
+        return weights
+
+    def _even_calls(
+        self,
+        stream: Stream,
+        size: int,
+        weights: dict[str, float],
+        streams: dict[str, Stream],
+    ) -> int:
+        """Without a quota: `calls_per_seed` calls of every seed, shared among what may use it."""
+        rivals = [
+            key
+            for key, other in streams.items()
+            if (other.lang, other.kind) == (stream.lang, stream.kind)
+            and (other.kind != "idea" or other.task == stream.task)
+        ]
+        share = weights[stream.key] / sum(weights[key] for key in rivals)
+        return round(self.calls_per_seed * size * share)
+
+    def _tokens_per_call(self, ctx: Context, inputs: Inputs) -> float:
+        """A guess, for a budget of tokens before the first call: three characters a token."""
+        if self.budget.tokens is None:
+            return 0.0
+        prompts = [p for lang in ctx.langs for p in self.load_prompts(lang).values()]
+        lengths = [len(p.body) / 3 + p.sampling.max_tokens for p in prompts]
+        sample = inputs.read(inputs.shards[0], ["text"]) if inputs.shards else None
+        texts: list[str] = sample["text"].to_pylist() if sample else []
+        seed = sum(map(len, texts)) / max(1, len(texts)) / 3
+        return sum(lengths) / max(1, len(lengths)) + seed
 
     def open(self, ctx: Context) -> Any:
-        plan = json.loads((ctx.dir / "plan.json").read_text(encoding="utf-8"))
-        return plan, self.load_prompts(ctx.lang)
-
-    def num_calls(self, index: int, num_seeds: int) -> int:
-        """Calls of the seed at `index`; over all seeds they add up to the calls wanted."""
-        if self.pairs is None:
-            return self.calls_per_seed
-        wanted = -(-self.pairs * round(100 * self.oversample) // 100)
-        wanted = min(wanted, num_seeds * self.max_calls_per_seed)
-        return (index + 1) * wanted // num_seeds - index * wanted // num_seeds
+        plan = json.loads((ctx.dir / PLAN).read_text(encoding="utf-8"))
+        planned = []
+        for key, stream in self._streams(ctx.langs).items():
+            if not plan["calls"][key]:
+                continue
+            named = self.load_prompts(stream.lang).items()
+            prompts = [p for _, p in named if _stream_of(p, stream.lang) == stream]
+            bases, size = {}, 0
+            for seeds, num in plan["seeds"].items():
+                if stream.takes(seeds):
+                    bases[seeds] = size
+                    size += num
+            planned.append(
+                Planned(
+                    stream=stream,
+                    prompts=tuple(prompts),
+                    weights=tuple(self.prompts[p.name] for p in prompts),
+                    bases=bases,
+                    walk=Walk.of(size, ctx.seed, key),
+                    done=plan["done"][key],
+                    num=plan["calls"][key],
+                )
+            )
+        return json.loads((ctx.dir / PLACES).read_text(encoding="utf-8")), planned
 
     def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
-        plan, prompts = state
-        first, num_seeds = plan["first"][shard.name], plan["num_seeds"]
+        first, planned = state
+        rank = Counter(first[shard.name])
         calls: list[Call] = []
         reasons: list[str | None] = []
-        for offset, seed in enumerate(rows_of(shard.table, Seed)):
-            num_calls = self.num_calls(first + offset, num_seeds)
-            asked: Counter[str] = Counter()
-            for place in range(num_calls):
-                prompt = self._choose(seed, place, prompts)
-                calls.append(self._call(seed, asked[prompt.name], prompt, ctx))
-                asked[prompt.name] += 1
-            reasons.append(None if num_calls else "over_quota")
-        num_kept = reasons.count(None)
-        return Result(to_table(calls, Call), dropped_rows(shard.table, reasons), num_kept)
-
-    def _call(self, seed: Seed, ordinal: int, prompt: Prompt, ctx: Context) -> Call:
-        call_id = digest("call", ctx.seed, seed.id, prompt.name, prompt.sha, ordinal)
-        controls = prompt.sample_controls(call_id)
-        lang, positive_lang = prompt.sample_languages(ctx.lang, call_id)
-        task = get_task(prompt.task, prompt.name)
-        variables = {**task.prompt_variables(seed, lang, positive_lang), **controls}
-        controls |= prompt.record(lang, positive_lang)
-        return Call(
-            id=call_id,
-            seed=seed,
-            ordinal=ordinal,
-            task=prompt.task,
-            lang=lang,
-            positive_lang=positive_lang,
-            controls=json.dumps(controls, ensure_ascii=False, sort_keys=True),
-            prompt=prompt.name,
-            prompt_sha=prompt.sha,
-            instruction=prompt.render_instruction(variables),
-            strategies=prompt.extractive,
-            messages=[Message(role="user", content=prompt.render(variables))],
-            sampling=prompt.sampling.model_dump_json(),
-            engine=self.engine,
-            model=self.model,
-            revision=self.revision,
+        counters: Counter[str] = Counter()
+        for seed in rows_of(shard.table, Seed):
+            seeds, before = _class_of(seed.model_dump()), len(calls)
+            for part in planned:
+                if seeds in part.bases:
+                    made = self._calls(part, seed, part.bases[seeds] + rank[seeds], ctx)
+                    counters[f"calls/{part.stream.key}"] += len(made)
+                    calls += made
+            rank[seeds] += 1
+            reasons.append(None if len(calls) > before else "over_quota")
+        return Result(
+            kept=to_table(calls, Call),
+            dropped=dropped_rows(shard.table, reasons),
+            num_kept=reasons.count(None),
+            counters={key: num for key, num in sorted(counters.items()) if num},
         )
 
-    def _choose(self, seed: Seed, place: int, prompts: list[Prompt]) -> Prompt:
-        """By weight, and spread over the calls of one seed: they step through [0, 1) evenly."""
-        start = int(digest("prompt", seed.id)[:8], 16) / 2**32
-        point = (start + place * _GOLDEN) % 1 * sum(self.prompts.values())
-        for prompt in prompts:
-            point -= self.prompts[prompt.name]
-            if point < 0:
-                return prompt
-        return prompts[-1]
+    def _calls(self, part: Planned, seed: Seed, index: int, ctx: Context) -> list[Call]:
+        """The calls of one seed in one stream."""
+        calls: list[Call] = []
+        asked: Counter[str] = Counter()
+        times = part.walk.times(index, part.done, part.num)
+        for time in range(times.stop):
+            prompt = _choose(seed, time, part, ctx)
+            if time >= times.start:
+                calls.append(
+                    make_call(seed, part.stream.lang, asked[prompt.name], prompt, self.models, ctx)
+                )
+            asked[prompt.name] += 1
+        return calls
+
+
+def make_call(
+    seed: Seed,
+    lang: str,
+    ordinal: int,
+    prompt: Prompt,
+    models: tuple[ModelShare, ...],
+    ctx: Context,
+) -> Call:
+    """A call in full, for a language of the run."""
+    # Not of the prompt's text: an edited prompt keeps its calls' controls and request seeds.
+    call_id = digest("call", ctx.seed, seed.id, prompt.name, lang, ordinal)
+    made = compose(get_task(prompt.task, prompt.name), prompt, seed, lang, call_id)
+    own = {RUN_LANG: lang} if made.positive_lang != lang else {}
+    model = choose(_others(models, seed), call_id, lang, prompt.task)
+    model = model or choose(models, call_id, lang, prompt.task)
+    assert model, f"no model for {prompt.task} in {lang}"  # the profile's check sees to it
+    return Call(
+        id=call_id,
+        seed=seed,
+        ordinal=ordinal,
+        task=prompt.task,
+        lang=made.lang,
+        positive_lang=made.positive_lang,
+        controls=json.dumps({**made.controls, **own}, ensure_ascii=False, sort_keys=True),
+        prompt=prompt.name,
+        prompt_sha=prompt.sha,
+        instruction=made.instruction,
+        strategies=_turned(prompt, seed, ctx),
+        messages=[Message(role="user", content=made.text)],
+        sampling=model.sampling.over(prompt.sampling).model_dump_json(),
+        engine=model.engine,
+        model=model.model,
+        revision=model.revision,
+    )
+
+
+def _others(models: tuple[ModelShare, ...], seed: Seed) -> tuple[ModelShare, ...]:
+    """The models without the author of an idea: ideas and samples come from two (cross-model)."""
+    if seed.kind != "idea":
+        return models
+    author = json.loads(seed.fields)
+    wrote = tuple(author.get(key, "") for key in ("engine", "model", "revision"))
+    return tuple(model for model in models if model.id != wrote)
+
+
+def _turned(prompt: Prompt, seed: Seed, ctx: Context) -> list[str]:
+    """The strategies that may stand in for a model, from a starting point of the seed's own; the
+    title first, which is nearest to what people type."""
+    names = [name for name in prompt.extractive if name != "title"]
+    turn = int(digest("turn", ctx.seed, seed.id, prompt.name), 16) % max(1, len(names))
+    title = ["title"] if "title" in prompt.extractive else []
+    return title + names[turn:] + names[:turn]
+
+
+def _choose(seed: Seed, time: int, part: Planned, ctx: Context) -> Prompt:
+    """By weight, and spread over the calls of one seed: they step through [0, 1) evenly."""
+    start = int(digest("prompt", ctx.seed, seed.id)[:8], 16) / 2**32
+    point = (start + time * _GOLDEN) % 1 * sum(part.weights)
+    for prompt, weight in zip(part.prompts, part.weights, strict=True):
+        point -= weight
+        if point < 0:
+            return prompt
+    return part.prompts[-1]
+
+
+def _stream_of(prompt: Prompt, lang: str) -> Stream:
+    return Stream(lang, prompt.task, prompt.seed, prompt.form if prompt.seed == "idea" else "")
+
+
+def _class_of(seed: dict[str, Any]) -> str:
+    """What decides which streams may use a seed; see `Stream.takes`."""
+    if seed["kind"] != "idea":
+        return f"{seed['kind']}/{seed['lang']}"
+    fields = json.loads(seed["fields"])
+    return f"idea/{fields['family']}/{fields['form']}"
+
+
+def _calls_before(stream: str, inputs: Inputs) -> int:
+    counter = f"calls/{stream}"
+    return sum(int(before["render"].total(counter)) for before in inputs.rounds)
+
+
+def _accepted(inputs: Inputs, ctx: Context) -> Counter[str]:
+    """Examples of the rounds so far, by cell."""
+    counts: Counter[str] = Counter()
+    for before in inputs.rounds:
+        for table in before[EXAMPLES].tables(["task", "positive_lang", "provenance"]):
+            counts.update(map(example_cell, table.to_pylist()))
+    return counts
+
+
+def example_cell(row: dict[str, Any]) -> str:
+    """The cell of an example, from `task`, `positive_lang` and `provenance`."""
+    controls = row["provenance"]["controls"]
+    lang = row["positive_lang"]
+    if RUN_LANG in controls:
+        lang = json.loads(controls).get(RUN_LANG, lang)
+    return cell_of(lang, row["task"])
+
+
+def _spent(inputs: Inputs) -> Spent:
+    answered = [before["infer"] for before in inputs.rounds]
+    tokens = sum(part.total("tokens_in") + part.total("tokens_out") for part in answered)
+    return Spent(
+        calls=int(sum(part.total("calls") for part in answered)),
+        tokens=int(tokens),
+        gpu_hours=sum(part.total("gpu_seconds") for part in answered) / 3600,
+    )

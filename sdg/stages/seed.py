@@ -2,17 +2,20 @@
 
 The first stage. `prepare` streams the corpus once into raw shards, so that whatever comes after
 reads small local files; there too it finds copies, over the whole corpus, by sorted 128-bit hashes
-(16 bytes a document), and refuses a corpus that is plainly in another language.
+(16 bytes a document), and refuses a corpus that is plainly in another language. In a run of several
+languages the corpus's language column says which of them a document is in.
 
     <stage>/prepared/raw/00000.parquet   documents as they were read
     <stage>/prepared/duplicates.npy      rows that repeat an earlier one, ascending
 """
 
 import itertools
+import sys
 from array import array
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import langcodes
 import numpy as np
@@ -49,7 +52,7 @@ class SeedStage(Stage):
     corpus: CorpusConfig = CorpusConfig()
     min_chars: int = Field(default=40, ge=1)  # letters; see `sdg.text.weight` for other scripts
     max_chars: int = Field(default=2000, ge=100)  # characters a seed; longer documents are cut
-    limit: int | None = Field(default=None, ge=1)  # documents read at most
+    limit: int | None = Field(default=None, ge=1)  # documents of a language read at most
     shard_rows: int = Field(default=128, ge=1)  # documents a shard
     check_language: bool = True  # by a sample of the texts, and by the rows' language column
 
@@ -59,8 +62,8 @@ class SeedStage(Stage):
         Raises:
             UserError: the corpus cannot be read, is empty, all bad, or in another language.
         """
-        survey = _Survey(self, ctx.lang)
-        documents = itertools.islice(read_documents(self.corpus, ctx.lang), self.limit)
+        survey = _Survey(self, ctx.langs)
+        documents = self._limited(ctx.langs)
         for index in itertools.count():
             batch = list(itertools.islice(documents, self.shard_rows))
             if not batch:
@@ -70,6 +73,19 @@ class SeedStage(Stage):
                 survey.add(document)
         survey.finish()
         np.save(ctx.dir / "duplicates.npy", survey.duplicates())
+
+    def _limited(self, langs: Sequence[str]) -> Iterator[Document]:
+        """The corpus, up to `limit` documents of each language."""
+        left = dict.fromkeys(langs, self.limit or sys.maxsize)
+        for document in read_documents(self.corpus, langs):
+            lang = langs[0] if len(langs) == 1 else _language_of(document.lang, langs)
+            if lang in left:
+                if not left[lang]:
+                    continue
+                left[lang] -= 1
+            yield document
+            if not any(left.values()):
+                return
 
     def shards(self, inputs: Inputs, ctx: Context) -> list[str]:
         names = [path.stem for path in (ctx.dir / "raw").glob("*.parquet")]
@@ -90,14 +106,15 @@ class SeedStage(Stage):
         num_short = 0
         for document, duplicate in zip(documents, is_duplicate, strict=True):
             text = normalize(document.text)
-            reason = self.reason_to_drop(document, text, ctx.lang)
+            lang = self.language_of(document, ctx.langs)
+            reason = self.reason_to_drop(document, text, lang)
             if reason is None and duplicate:
                 reason = "duplicate_document"
-            if reason is None:
-                parts = chunks(text, ctx.lang, self.max_chars)
+            if reason is None and lang is not None:
+                parts = chunks(text, lang, self.max_chars)
                 long = [part for part in parts if weight(part) >= self.min_chars]
                 num_short += len(parts) - len(long)
-                seeds += [_seed(document, part, ctx.lang) for part in long]
+                seeds += [_seed(document, part, lang) for part in long]
                 reason = None if long else "too_short"
             reasons.append(reason)
         return Result(
@@ -107,26 +124,44 @@ class SeedStage(Stage):
             counters={"chunks": len(seeds), "short_chunks_left_out": num_short},
         )
 
-    def reason_to_drop(self, document: Document, text: str, lang: str) -> str | None:
-        """Why a document gives no seed, or None. `text` is its normalised text."""
+    def language_of(self, document: Document, langs: Sequence[str]) -> str | None:
+        """Which of the run's languages a document is in, by its label; None: in none of them."""
+        if len(langs) == 1 and not self.check_language:
+            return langs[0]
+        return _language_of(document.lang, langs)
+
+    def reason_to_drop(self, document: Document, text: str, lang: str | None) -> str | None:
+        """Why a document gives no seed, or None.
+
+        Args:
+            text: its normalised text.
+            lang: what `language_of` says.
+        """
         if document.error is not None:
             return document.error
         if not text:
             return "empty_text"
         if weight(text) < self.min_chars:
             return "too_short"
-        if self.check_language and not _may_be(document.lang, lang):
-            return "other_language"
+        if lang is None:
+            return "other_language" if document.lang else "no_language"
         return None
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings, and how much the corpus's files hold: a changed corpus is another run."""
         settings = super().fingerprint()
-        files = corpus_files(self.corpus, lang="") if self.corpus.path else []
+        files = corpus_files(self.corpus, ()) if self.corpus.path else []
         if files:
             num_bytes = sum(file.path.stat().st_size for file in files)
             settings["corpus_files"] = f"{len(files)} files, {num_bytes} bytes"
         return settings
+
+
+def _language_of(label: str, langs: Sequence[str]) -> str | None:
+    """The run's language that a label stands for. A run of one language takes what has no label."""
+    if len(langs) == 1:
+        return langs[0] if _may_be(label, langs[0]) else None
+    return next((lang for lang in langs if label and _may_be(label, lang)), None)
 
 
 @lru_cache(maxsize=4096)
@@ -161,15 +196,15 @@ def _seed(document: Document, text: str, lang: str) -> Seed:
 
 
 class _Survey:
-    """What the whole corpus is like: counts, a sample, and a hash of every usable document."""
+    """What the whole corpus is like: counts, samples, and a hash of every usable document."""
 
-    def __init__(self, stage: SeedStage, lang: str) -> None:
+    def __init__(self, stage: SeedStage, langs: Sequence[str]) -> None:
         self.stage = stage
-        self.lang = language(lang)
-        self.corpus = corpus_name(stage.corpus, lang)
+        self.langs = langs
+        self.corpus = corpus_name(stage.corpus, langs)
         self.reasons: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()  # of rows in another language
-        self.sample: list[str] = []
+        self.samples: dict[str, list[str]] = {lang: [] for lang in langs}
         self.rows = array("q")
         self.digests = bytearray()
 
@@ -177,20 +212,24 @@ class _Survey:
         """Count a document in.
 
         Raises:
-            UserError: the sample is full, and plainly in another language.
+            UserError: the sample of a language is full, and plainly in another.
         """
         text = normalize(document.text)
-        reason = self.stage.reason_to_drop(document, text, self.lang.code)
-        if reason:
-            self.reasons[reason] += 1
+        lang = self.stage.language_of(document, self.langs)
+        reason = self.stage.reason_to_drop(document, text, lang)
+        if reason or lang is None:
+            self.reasons[str(reason)] += 1
             self.labels[document.lang] += reason == "other_language"
+            if self.reasons["no_language"] == NUM_SAMPLED and not self.rows:
+                self._refuse_unlabelled()
             return
         self.rows.append(document.row)
         self.digests += bytes.fromhex(document.digest)
-        if len(self.sample) < NUM_SAMPLED:
-            self.sample.append(text)
-            if len(self.sample) == NUM_SAMPLED:
-                self.check_language()
+        sample = self.samples[lang]
+        if len(sample) < NUM_SAMPLED:
+            sample.append(text)
+            if len(sample) == NUM_SAMPLED:
+                self.check_language(lang)
 
     def finish(self) -> None:
         """Refuse, once all is read, a corpus that gives nothing."""
@@ -198,26 +237,44 @@ class _Survey:
             raise UserError(f"{self.corpus}: holds no documents; give a corpus with text")
         if not self.rows:
             reason = self.reasons.most_common(1)[0][0]
+            if reason == "no_language":
+                self._refuse_unlabelled()
             counts = ", ".join(f"{reason} {n}" for reason, n in self.reasons.most_common())
             raise UserError(
                 f"{self.corpus}: none of its {self.reasons.total()} documents can be used "
                 f"({counts}); {self._advice(reason)}"
             )
-        if len(self.sample) < NUM_SAMPLED:
-            self.check_language()
+        for lang, sample in self.samples.items():
+            if not sample:
+                raise UserError(
+                    f"{self.corpus}: holds no usable document of {language(lang).name} ({lang}); "
+                    f"take it out of LANG, or give a corpus that has it"
+                )
+            if len(sample) < NUM_SAMPLED:
+                self.check_language(lang)
 
-    def check_language(self) -> None:
-        """Refuse a corpus that is plainly in another language than the run's."""
+    def check_language(self, lang: str) -> None:
+        """Refuse a corpus that is plainly in another language than it should be."""
         if not self.stage.check_language:
             return
-        code = langid.dominant_other(self.sample, self.lang.code)
+        code = langid.dominant_other(self.samples[lang], lang)
         if code:
-            name, wanted = language(code).name, self.lang
+            name, wanted = language(code).name, language(lang)
+            what = self.corpus
+            if len(self.langs) > 1:
+                what = f"{self.corpus}: what it has as {wanted.code}"
             raise UserError(
-                f"{self.corpus} looks {name} ({code}), not {wanted.name} ({wanted.code}): give "
+                f"{what} looks {name} ({code}), not {wanted.name} ({wanted.code}): give "
                 f"LANG={code}, or a {wanted.name} corpus. (--set stages.seed.check_language=false "
                 f"to go on regardless)"
             )
+
+    def _refuse_unlabelled(self) -> NoReturn:
+        raise UserError(
+            f"{self.corpus}: has no language column, which a run of several languages "
+            f"({', '.join(self.langs)}) parts it by; name it: --set corpus.lang=<column>, or make "
+            f"one run a language"
+        )
 
     def duplicates(self) -> np.ndarray:
         """Rows of usable documents whose text an earlier usable one has, ascending (int64)."""
@@ -229,7 +286,7 @@ class _Survey:
         if reason == "other_language":
             label = self.labels.most_common(1)[0][0]
             return (
-                f"its language column says {label}, not {self.lang.code}: give LANG={label}, or "
-                f"--set stages.seed.check_language=false if the column is wrong"
+                f"its language column says {label}, not {', '.join(self.langs)}: give "
+                f"LANG={label}, or --set stages.seed.check_language=false if the column is wrong"
             )
         return _ADVICE.get(reason, "see what it holds, or give another corpus")

@@ -180,14 +180,9 @@ THREE = ["title", "random_crop", "inverse_cloze"]
 
 
 def test_the_calls_of_a_seed_take_its_strategies_in_turn() -> None:
-    seconds = set()
     for seed in bundled_seeds("en"):
         took = [ask(seed, *THREE, ordinal=i)["strategy"] for i in range(6)]
-        assert took[0] == "title"  # the nearest to what people type comes first
-        assert took[3:] == took[:3]
-        assert sorted(took[:3]) == sorted(THREE)
-        seconds.add(took[1])
-    assert seconds == {"random_crop", "inverse_cloze"}  # seeds begin apart
+        assert took == [*THREE, *THREE]
 
 
 def test_without_a_title_the_next_strategy_answers() -> None:

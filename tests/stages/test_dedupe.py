@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdg.schema import Pair
+from sdg.stage import ACCEPTED
 from sdg.stages import DedupeStage
 from sdg.stages.dedupe import duplicate_rows
 from tests.rows import bare, kept_rows, make_pair, reasons, run_stage, sharded
@@ -84,3 +85,12 @@ def test_digests_are_compared_whole() -> None:
     keys = [bytes(16), bytes(15) + b"\1", b"\1" + bytes(15), b"\0\1" + bytes(14), bytes(15) + b"\1"]
     np.testing.assert_array_equal(duplicate_rows(b"".join([*keys, bytes(16)])), [4, 5])
     assert duplicate_rows(b"").tolist() == []
+
+
+def test_what_an_earlier_round_accepted_goes() -> None:
+    before = numbered([("mto wa Tana", "x"), ("mlima", "y")])
+    now = [("Mto wa Tana!", "X"), ("mlima", "z"), ("ziwa", "y"), ("ziwa", "Y"), ("mto", "x")]
+    earlier = {ACCEPTED: sharded(before, Pair, 1)}
+    results = run_stage(DedupeStage(), sharded(numbered(now), Pair, 2), earlier=earlier)
+    assert [int(pair.id) for pair in kept_rows(results, Pair)] == [2, 4]
+    assert reasons(results) == ["pair_of_earlier_round", "query_of_earlier_round", "duplicate"]

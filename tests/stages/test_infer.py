@@ -1,6 +1,7 @@
 """infer: replies are kept as they came, errors become dropped rows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from sdg.engines import ExtractiveEngine, Reply, Session
 from sdg.engines.openai import OpenAIEngine
 from sdg.schema import Call, rows_of, to_table
-from sdg.stage import Context, Result, Shard
+from sdg.stage import Context, Group, Inputs, Result, Shard
 from sdg.stages import InferStage
 from tests.rows import bundled_seeds, kept_rows, make_call, reasons, run_stage, sharded
 
@@ -28,7 +29,7 @@ class Scripted(Session):
 
 def infer(replies: Sequence[Reply], calls: Sequence[Call] | None = None) -> Result:
     calls = [make_call(ordinal=i) for i in range(len(replies))] if calls is None else calls
-    ctx = Context("sw", 0, Path())
+    ctx = Context(("sw",), 0, Path())
     return InferStage().run(Shard("0", to_table(calls, Call)), ctx, Scripted(replies))
 
 
@@ -77,7 +78,7 @@ def test_an_error_is_counted_by_its_kind_and_kept_whole() -> None:
 def test_no_calls_do_not_wake_the_engine() -> None:
     session = Scripted([])
     empty = Shard("0", to_table([], Call))
-    result = InferStage().run(empty, Context("sw", 0, Path()), session)
+    result = InferStage().run(empty, Context(("sw",), 0, Path()), session)
     assert (session.batches, result.num_kept, result.kept.num_rows) == ([], 0, 0)
 
 
@@ -101,14 +102,38 @@ def test_the_extractive_engine_answers_shard_by_shard() -> None:
 def test_what_changes_speed_alone_is_no_part_of_the_fingerprint() -> None:
     def fingerprint(**settings: Any) -> dict[str, object]:
         engine = OpenAIEngine(model="m", base_url="http://localhost:1/v1", **settings)
-        return InferStage(engine=engine).fingerprint()
+        return InferStage(engines=(engine,)).fingerprint()
 
     assert OpenAIEngine.speed_only
     assert "shards_in_flight" in OpenAIEngine.speed_only
     assert fingerprint(shards_in_flight=1) == fingerprint(shards_in_flight=7)
     assert fingerprint() != fingerprint(revision="other")
-    assert InferStage(engine=ExtractiveEngine()).fingerprint() != fingerprint()
+    assert InferStage(engines=(ExtractiveEngine(),)).fingerprint() != fingerprint()
 
 
 def test_an_ordinary_worker_runs_the_extractive_engine() -> None:
-    assert InferStage().resources() is None
+    assert InferStage().groups(["00000"]) == [Group("", ("00000",), None)]
+
+
+def test_each_model_gets_its_own_calls_and_no_call_is_lost() -> None:
+    names = ["a/one", "b/two", "c/three"]
+    stage = InferStage(engines=tuple(OpenAIEngine(model=name) for name in names))
+    calls = [make_call(ordinal=i, model=names[i % 3], revision="") for i in range(20)]
+    tables = sharded(calls, Call, 7, 0)
+    inputs = Inputs(tuple(tables), lambda name, columns: tables[name])
+    ctx = Context(("sw",), 0, Path())
+    shards = stage.shards(inputs, ctx)
+    loaded = {
+        name: rows_of(stage.load(name, inputs, replace(ctx, group=group.name)), Call)
+        for group in stage.groups(shards)
+        for name in group.shards
+    }
+    assert sorted(c.id for rows in loaded.values() for c in rows) == sorted(c.id for c in calls)
+    groups = stage.groups(shards)
+    assert [name for group in groups for name in group.shards] == [
+        f"{shard}.m{i}" for i in range(3) for shard in tables
+    ]
+    for group, name in zip(groups, names, strict=True):
+        assert {c.model for shard in group.shards for c in loaded[shard]} == {name}
+        assert stage.by_group()[group.name].model == name
+        assert group.resources == OpenAIEngine(model=name).resources()

@@ -15,7 +15,8 @@ EXAMPLES = [make_example(i) for i in range(200)]
 
 def mix(num: int, pairs: int | None, *sizes: int, seed: int = 0) -> list[Example]:
     shards = sharded(EXAMPLES[:num], Example, *sizes)
-    results = run_stage(MixStage(pairs=pairs), shards, seed=seed)
+    quotas = None if pairs is None else {"sw/retrieval": pairs}
+    results = run_stage(MixStage(quotas=quotas), shards, seed=seed)
     kept = kept_rows(results, Example)
     assert reasons(results) == ["over_quota"] * (num - len(kept))
     return kept
@@ -51,7 +52,25 @@ def test_the_seed_chooses() -> None:
 def test_every_part_keeps_its_share() -> None:
     parts = [make_provenance(prompt=f"p{i % 4}") for i in range(2000)]
     examples = [make_example(i, provenance=part) for i, part in enumerate(parts)]
-    results = run_stage(MixStage(pairs=1000), sharded(examples, Example, 500))
+    results = run_stage(MixStage(quotas={"sw/retrieval": 1000}), sharded(examples, Example, 500))
     counts = Counter(row.provenance.prompt for row in kept_rows(results, Example))
     assert sum(counts.values()) == 1000
     assert all(200 < count < 300 for count in counts.values())  # 250 ± 4.5 standard deviations
+
+
+def test_each_cell_has_a_quota_of_its_own() -> None:
+    swapped = make_provenance(controls='{"run_lang": "ha", "low": "2"}')
+    examples = [
+        *(make_example(i) for i in range(30)),
+        *(make_example(i, task="sts") for i in range(100, 130)),
+        *(make_example(i, positive_lang="ha") for i in range(200, 230)),
+        *(make_example(i, positive_lang="en", provenance=swapped) for i in range(300, 330)),
+        *(make_example(i, positive_lang="zu") for i in range(400, 410)),
+    ]
+    quotas = {"sw/retrieval": 7, "sw/sts": 40, "ha/retrieval": 11}
+    results = run_stage(MixStage(quotas=quotas), sharded(examples, Example, 50))
+    kept = Counter(
+        ("ha" if "run_lang" in row.provenance.controls else row.positive_lang, row.task)
+        for row in kept_rows(results, Example)
+    )
+    assert kept == {("sw", "retrieval"): 7, ("sw", "sts"): 30, ("ha", "retrieval"): 11}

@@ -34,7 +34,7 @@ def run(
     """Prepare and run the stage over a JSONL corpus of `rows`; one result a shard."""
     corpus = CorpusConfig(path=str(write(tmp_path / "corpus.jsonl", rows)))
     stage = SeedStage(corpus=corpus, **settings)
-    ctx = Context(lang=lang, seed=0, dir=tmp_path / "prepared")
+    ctx = Context(langs=(lang,), seed=0, dir=tmp_path / "prepared")
     ctx.dir.mkdir(exist_ok=True)
     stage.prepare(NO_INPUT, ctx)
     state = stage.open(ctx)
@@ -209,7 +209,7 @@ def test_no_documents(tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").write_text("\n \n", encoding="utf-8")
     stage = SeedStage(corpus=CorpusConfig(path=str(tmp_path / "corpus.txt")))
     with pytest.raises(UserError, match="holds no documents"):
-        stage.prepare(NO_INPUT, Context(lang="sw", seed=0, dir=tmp_path))
+        stage.prepare(NO_INPUT, Context(langs=("sw",), seed=0, dir=tmp_path))
 
 
 def test_a_corpus_in_another_language(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""Profiles: the model mix, and what is refused before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.profile import Profile, load_profile
+from sdg.errors import UserError
+from sdg.languages import language
+from sdg.stages import InferStage, RenderStage
+
+TWO = """
+prompts: {retrieval/short_query: 1}
+models:
+  - engine: {name: openai, model: a, base_url: "http://localhost:9/v1", concurrency: 3}
+    share: 2
+    languages: {no: 3, sw: 0}
+  - engine: {name: extractive}
+    tasks: {sts: 0}
+"""
+
+
+def read(folder: Path, text: str, *sets: str) -> Profile:
+    (folder / "p.yaml").write_text(text, encoding="utf-8")
+    return load_profile(str(folder / "p.yaml"), {}, sets)
+
+
+def test_several_models_reach_the_stages(tmp_path: Path) -> None:
+    profile = read(tmp_path, TWO)
+    stages = {
+        stage.name: stage for stage in profile.build([language("sw")]).stages
+    }  # a has no share of sw
+    render, infer = stages["render"], stages["infer"]
+    assert isinstance(render, RenderStage)
+    assert isinstance(infer, InferStage)
+    assert [engine.name for engine in infer.engines] == ["openai", "extractive"]
+    assert [model.weight("sw", "retrieval") for model in render.models] == [0, 1]
+    assert [model.weight("no", "retrieval") for model in render.models] == [6, 1]
+
+
+def test_one_model_is_a_mix_of_one(tmp_path: Path) -> None:
+    (section,) = read(tmp_path, "prompts: {retrieval/short_query: 1}").mix
+    assert (section.engine.name, section.share) == ("extractive", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TWO + "engine: {name: extractive}", "engine: and models: are both given"),
+        (TWO + "  - engine: {name: extractive}", "is there twice"),
+        (
+            TWO.replace("share: 2", "shares: 2"),
+            r"models.0.shares: unknown key; did you mean 'share'",
+        ),
+        (TWO.replace("share: 2", "share: -2"), r"models.0.share: .*greater than or equal to 0"),
+        (TWO.replace("concurrency", "concurency"), r"models.0.engine.concurency: .*'concurrency'"),
+    ],
+)
+def test_a_wrong_mix_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        read(tmp_path, text)
+
+
+def test_a_task_that_no_model_has_a_share_of_is_refused(tmp_path: Path) -> None:
+    profile = read(tmp_path, TWO, "models=[{engine: {name: extractive}, tasks: {retrieval: 0}}]")
+    with pytest.raises(UserError, match=r"none has a share of retrieval in Swahili \(sw\)"):
+        profile.build([language("sw")])
