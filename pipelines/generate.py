@@ -157,7 +157,7 @@ def generate(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None
                 f"run [bold]{escape(str(run_dir))}[/bold]",
                 highlight=False,
             )
-            campaign.read_corpus()
+            campaign.read_sources()
             bars.note("starting Ray …")
             cluster = Cluster(workers)
             try:

@@ -1,8 +1,8 @@
 """A run's profile: one YAML file, then what the command line overrides; checked as a whole.
 
 `pipelines/configs/*.yaml` are profiles. Keys: `corpus`, `engine` (or `models`, for several),
-`languages`, `prompts`, `pairs`, `budget`, `seed`, `workers`, `memory_gb`, and `stages`, where each
-section is the stage of that name.
+`languages`, `prompts`, `ideas`, `translate`, `pairs`, `budget`, `seed`, `workers`, `memory_gb`, and
+`stages`, where each section is the stage of that name.
 """
 
 import difflib
@@ -22,16 +22,24 @@ from sdg.models import ModelShare, SamplingOverride, Weight
 from sdg.pipeline import Pipeline
 from sdg.planning import Budget
 from sdg.prompting import Prompt, load_prompt
+from sdg.stage import Stage
 from sdg.stages import (
+    BrainstormStage,
     DedupeStage,
     FilterStage,
     InferStage,
     MineStage,
     MixStage,
+    PairsConfig,
+    PairsStage,
+    ParseIdeasStage,
     ParseStage,
+    ReadIdeasStage,
     RenderStage,
     SeedStage,
+    SelectIdeasStage,
 )
+from sdg.stages.brainstorm import IDEAS_LANG
 from sdg.tasks import check_prompt
 from sdg.yaml12 import load_yaml
 
@@ -80,6 +88,17 @@ class ModelSection(BaseModel):
         )
 
 
+class IdeasSection(BaseModel):
+    """The task list, for prompts that are made from ideas: what makes it, and what is there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = ""  # a list to take over: another run's ideas.parquet
+    prompts: dict[str, Annotated[float, Field(gt=0)]] = {}  # that ask for ideas -> weight
+    calls: int = Field(50, ge=1)  # about 20 ideas each
+    models: tuple[str, ...] = ()  # of `models:`, that are asked; none: all, by their shares
+
+
 class Profile(BaseModel):
     """All that decides what a run makes."""
 
@@ -90,6 +109,8 @@ class Profile(BaseModel):
     models: tuple[ModelSection, ...] = ()  # of a run with several
     languages: dict[str, Annotated[float, Field(gt=0)]] = {}  # code -> weight; LANG= goes before
     prompts: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)  # name -> weight
+    ideas: IdeasSection = IdeasSection()
+    translate: PairsConfig = PairsConfig()  # a dataset of pairs, for prompts that translate
     pairs: int | None = Field(None, ge=1)  # accepted examples wanted; None: all the corpus gives
     budget: Budget = Budget()  # with `pairs`: what the rounds may spend in all
     seed: int = 0
@@ -143,7 +164,7 @@ class Profile(BaseModel):
         """
         prompts = {lang.code: self._prompts(lang) for lang in langs}
         shares = tuple(section.as_share() for section in self.mix)
-        self._check_models(shares, prompts)
+        self._check_models(shares, prompts, self.mix)
         weights = {language(code).code: weight for code, weight in self.languages.items()}
         stages = self.stages
         render = stages.render.model_copy(
@@ -174,7 +195,54 @@ class Profile(BaseModel):
         seed, *rounds, mix = [
             wired.get(name, getattr(stages, name)) for name in StageSettings.model_fields
         ]
-        return Pipeline(seed, tuple(rounds), mix)
+        kinds = {prompt.seed for found in prompts.values() for prompt in found.values()}
+        return Pipeline(
+            rounds=tuple(rounds),
+            mix=mix,
+            seed=seed if "passage" in kinds or self.corpus.path else None,
+            pairs=self._pairs() if "pair" in kinds else None,
+            **(self._ideas() if "idea" in kinds else {}),
+        )
+
+    def _pairs(self) -> Stage:
+        """What reads the dataset to translate."""
+        if not self.translate.path:
+            raise UserError(
+                "the profile's prompts translate pairs, and there are none: give "
+                "--set translate.path=<file, folder or dataset id>"
+            )
+        return PairsStage(source=self.translate)
+
+    def _ideas(self) -> dict[str, Any]:
+        """What makes or reads the task list."""
+        given = self.ideas
+        if not given.path and not given.prompts:
+            raise UserError(
+                "the profile's prompts are made from ideas, and there are none: give ideas.prompts "
+                "that list them, or --set ideas.path=<a run's ideas.parquet>"
+            )
+        made: dict[str, Any] = {"select_ideas": SelectIdeasStage()}
+        if given.path:
+            made["listed_ideas"] = ReadIdeasStage(path=given.path)
+        if not given.prompts:
+            return made
+        prompts = {name: load_prompt(name, IDEAS_LANG) for name in given.prompts}
+        for prompt in prompts.values():
+            check_prompt(prompt)
+            if prompt.seed != "none":
+                raise UserError(f"ideas.prompts: {prompt.name} is made from a {prompt.seed}")
+        sections = [s for s in self.mix if not given.models or s.engine.model in given.models]
+        shares = tuple(section.as_share() for section in sections)
+        self._check_models(shares, {IDEAS_LANG: prompts}, sections)
+        brainstorm = BrainstormStage(
+            prompts=dict(given.prompts),
+            shas={name: prompt.sha for name, prompt in prompts.items()},
+            models=shares,
+            calls=given.calls,
+        )
+        engines = tuple(section.engine for section in sections)
+        infer = self.stages.infer.model_copy(update={"engines": engines})
+        return {**made, "ideas": (brainstorm, infer, ParseIdeasStage())}
 
     def _prompts(self, lang: Language) -> dict[str, Prompt]:
         prompts = {name: load_prompt(name, lang.base) for name in self.prompts}
@@ -183,7 +251,10 @@ class Profile(BaseModel):
         return prompts
 
     def _check_models(
-        self, models: Sequence[ModelShare], prompts: Mapping[str, Mapping[str, Prompt]]
+        self,
+        models: Sequence[ModelShare],
+        prompts: Mapping[str, Mapping[str, Prompt]],
+        sections: Sequence[ModelSection],
     ) -> None:
         """Each engine can answer what may come to it, and nothing comes to none."""
         answered: dict[tuple[str, str, str], list[Prompt]] = {model.id: [] for model in models}
@@ -198,7 +269,7 @@ class Profile(BaseModel):
                     )
                 for model in writers:
                     answered[model.id].append(prompt)
-        for section, model in zip(self.mix, models, strict=True):
+        for section, model in zip(sections, models, strict=True):
             if answered[model.id]:
                 section.engine.check(answered[model.id], next(iter(prompts)))
 

@@ -1,6 +1,9 @@
 """One run from end to end: sources, then rounds until the quotas are full, then the mix.
 
     stages/1-seed                     passages of the corpus
+    stages/1-pairs                    pairs of a dataset, to be translated
+    stages/ideas-1-brainstorm …       the task list, where prompts are made from ideas
+    ideas.parquet                     the list itself, for other runs
     stages/2-render … 7-mine          the first round
     stages/2-render.2 … 7-mine.2      the second, over the same seeds, and so on
     stages/8-mix                      over all rounds
@@ -15,12 +18,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from sdg.cluster import Cluster
 from sdg.pipeline import Pipeline
 from sdg.planning import CellState
 from sdg.runner import Finished, Placed, Runner, StageReport, check_fingerprints, placed
+from sdg.schema import Seed, arrow_schema
 from sdg.stage import ACCEPTED, NO_INPUT, Inputs, join_inputs
-from sdg.stages.render import EXAMPLES, PLAN
+from sdg.stages.render import EXAMPLES, IDEA_CALLS, PLAN
+from sdg.store import write_atomically
+from sdg.text import digest
+
+IDEAS_FILE = "ideas.parquet"
 
 
 @dataclass(frozen=True)
@@ -38,8 +48,16 @@ class Campaign:
     def __init__(self, pipeline: Pipeline, runner: Runner) -> None:
         self.pipeline = pipeline
         self.runner = runner
-        (self._seed,) = placed([pipeline.seed])
-        self._mix = Placed(pipeline.mix, f"{len(pipeline.stages)}-{pipeline.mix.name}")
+        self._seed = placed([pipeline.seed]) if pipeline.seed else []
+        self._pairs = [Placed(pipeline.pairs, "1-pairs")] if pipeline.pairs else []
+        listed, select = pipeline.listed_ideas, pipeline.select_ideas
+        self._listed = [Placed(listed, "ideas-0-read")] if listed else []
+        self._ideas = [
+            Placed(stage, f"ideas-{i}-{stage.name.removesuffix('_ideas')}")
+            for i, stage in enumerate(pipeline.ideas, 1)
+        ]
+        self._select = [Placed(select, "ideas-4-select")] if select else []
+        self._mix = Placed(pipeline.mix, f"{len(pipeline.rounds) + 2}-{pipeline.mix.name}")
         self._parent = ""
 
     @property
@@ -49,12 +67,17 @@ class Campaign:
 
     def check(self) -> None:
         """Refuse a folder made with other settings; in a new one, write the settings down."""
-        self._parent = self._check([self._seed, *self._round(1)], "")
+        made = [self._check(chain, "") for chain in (self._listed, self._ideas) if chain]
+        sources = [self._check(self._select, digest(*made))] if self._select else []
+        sources += [self._check(chain, "") for chain in (self._seed, self._pairs) if chain]
+        self._parent = self._check(self._round(1), digest(*sources))
         self._check([self._mix], self._parent)
 
-    def read_corpus(self) -> None:
-        """Read the sources, in this process and before Ray starts."""
-        self.runner.prepare(self._seed, NO_INPUT, None)
+    def read_sources(self) -> None:
+        """Read the corpus, and lists and pairs that are there, in this process and before Ray
+        starts."""
+        for place in [*self._seed, *self._pairs, *self._listed]:
+            self.runner.prepare(place, NO_INPUT, None)
 
     def run(self, cluster: Cluster, announce: Callable[[int, int], None]) -> Outcome:
         """All stages. `announce` is told each later round's number and its calls."""
@@ -62,15 +85,15 @@ class Campaign:
             for group in stage.groups([]):
                 if group.resources:
                     cluster.check(group.resources)
-        seeds = self.runner.run([self._seed], NO_INPUT, cluster)
+        sources, inputs = self._run_sources(cluster)
         rounds: list[dict[str, Finished]] = []
         parent, cells = self._parent, dict[str, CellState]()
         while True:
             stages = self._round(len(rounds) + 1)
-            inputs = self._inputs(seeds, rounds)
+            round_inputs = self._inputs(inputs, rounds)
             if rounds:
                 parent = self._check(stages[:1], parent)
-            plan = self._plan(stages[0], inputs, cluster)
+            plan = self._plan(stages[0], round_inputs, cluster)
             cells = {name: CellState(**cell) for name, cell in plan["cells"].items()}
             calls = sum(plan["calls"].values())
             if rounds and not calls:
@@ -78,7 +101,7 @@ class Campaign:
             if rounds:
                 parent = self._check(stages[1:], parent)
                 announce(len(rounds) + 1, calls)
-            rounds.append(self.runner.run(stages, inputs, cluster))
+            rounds.append(self.runner.run(stages, round_inputs, cluster))
             if self.pipeline.render.pairs is None:
                 cells = {}
                 break
@@ -87,7 +110,27 @@ class Campaign:
             for number, done in enumerate(rounds, 1)
         }
         mixed = self.runner.run([self._mix], join_inputs(examples), cluster)
-        return Outcome(_merged([seeds, *rounds, mixed]), rounds, cells)
+        return Outcome(_merged([*sources, *rounds, mixed]), rounds, cells)
+
+    def _run_sources(self, cluster: Cluster) -> tuple[list[dict[str, Finished]], Inputs]:
+        """What the seeds come from: the stages' reports, and all seeds as the rounds' input."""
+        run = self.runner.run
+        listed = run(self._listed, NO_INPUT, cluster)
+        made = run(self._ideas, NO_INPUT, cluster)
+        parts = {"list-": listed.get("read_ideas"), "new-": made.get("parse_ideas")}
+        found = {prefix: done.output for prefix, done in parts.items() if done}
+        selected = run(self._select, join_inputs(found), cluster) if self._select else {}
+        if selected:
+            _write_list(self.runner.run_dir / IDEAS_FILE, selected["select_ideas"].output)
+        passages, pairs = run(self._seed, NO_INPUT, cluster), run(self._pairs, NO_INPUT, cluster)
+        seeds = {"": passages.get("seed"), "ideas-": selected.get("select_ideas")}
+        seeds["pairs-"] = pairs.get("pairs")
+        joined = join_inputs({prefix: done.output for prefix, done in seeds.items() if done})
+        earlier = {"seed": passages["seed"].output if passages else replace(NO_INPUT, num_rows=0)}
+        if made:
+            earlier[IDEA_CALLS] = made["infer"].output  # their cost counts against the budget
+        reports = [listed, _renamed(made), selected, passages, pairs]
+        return reports, replace(joined, earlier=earlier)
 
     def _check(self, stages: Sequence[Placed], parent: str) -> str:
         runner = self.runner
@@ -96,17 +139,14 @@ class Campaign:
     def _round(self, number: int) -> list[Placed]:
         return placed(self.pipeline.rounds, 2, f".{number}" if number > 1 else "")
 
-    def _inputs(
-        self, seeds: Mapping[str, Finished], rounds: Sequence[Mapping[str, Finished]]
-    ) -> Inputs:
+    def _inputs(self, seeds: Inputs, rounds: Sequence[Mapping[str, Finished]]) -> Inputs:
         """What a round is made from: the seeds, and what the rounds before gave."""
         outputs = [{name: done.output for name, done in before.items()} for before in rounds]
-        passages = seeds[self.pipeline.seed.name].output
-        earlier = {self.pipeline.seed.name: passages}
-        if outputs:
-            parts = {f"r{i}-": before["dedupe"] for i, before in enumerate(outputs, 1)}
-            earlier[ACCEPTED] = join_inputs(parts)
-        return replace(passages, earlier=earlier, rounds=tuple(outputs))
+        if not outputs:
+            return seeds
+        parts = {f"r{i}-": before["dedupe"] for i, before in enumerate(outputs, 1)}
+        earlier = {**seeds.earlier, ACCEPTED: join_inputs(parts)}
+        return replace(seeds, earlier=earlier, rounds=tuple(outputs))
 
     def _plan(self, render: Placed, inputs: Inputs, cluster: Cluster) -> dict[str, Any]:
         path: Path = self.runner.prepare(render, inputs, cluster) / PLAN
@@ -121,3 +161,19 @@ def _merged(parts: Sequence[Mapping[str, Finished]]) -> list[StageReport]:
         for name, done in part.items():
             reports.setdefault(name, []).append(done.report)
     return [StageReport.sum(found, name) for name, found in reports.items()]
+
+
+def _renamed(done: Mapping[str, Finished]) -> dict[str, Finished]:
+    """The task list's own infer stage under a name of its own, beside the rounds'."""
+    return {IDEA_CALLS if name == "infer" else name: finished for name, finished in done.items()}
+
+
+def _write_list(path: Path, ideas: Inputs) -> None:
+    """The task list as one file, which other runs may use."""
+
+    def write(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, arrow_schema(Seed), compression="zstd") as writer:
+            for table in ideas.tables():
+                writer.write_table(table)
+
+    write_atomically(path, write)

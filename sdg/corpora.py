@@ -32,20 +32,29 @@ _DATASET_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _HUB_TIMEOUT = 10.0  # seconds
 
 
-class CorpusConfig(BaseModel):
-    """Where the documents come from; an empty column name means: find it by its usual names."""
+class SourceConfig(BaseModel):
+    """Where rows come from; an empty column name means: find it by its usual names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str = ""  # file, folder, glob or dataset id; empty for the bundled corpus of the language
-    text: str = ""
-    title: str = ""
     id: str = ""
     lang: str = ""
     license: str = ""
     license_default: str = ""  # for rows that name none
     split: str = "train"  # of a dataset id
     subset: str = ""  # of a dataset id
+
+    def columns(self) -> dict[str, str]:
+        """The columns that the user named, by role."""
+        raise NotImplementedError
+
+
+class CorpusConfig(SourceConfig):
+    """Where the documents come from."""
+
+    text: str = ""
+    title: str = ""
 
     def columns(self) -> dict[str, str]:
         """The columns that the user named, by role."""
@@ -61,13 +70,13 @@ def read_documents(config: CorpusConfig, langs: Sequence[str]) -> Iterator[Docum
         UserError: the corpus as a whole is missing, unreadable, cut, or of no known kind.
     """
     row = itertools.count()
-    for name, raws in _sources(config, langs):
+    for name, raws in read_sources(config, langs):
         label = "" if config.path else name.partition(".")[0]
         for raw in raws:
             yield _document(next(row), name, raw, config, label)
 
 
-def corpus_files(config: CorpusConfig, langs: Sequence[str]) -> list[File]:
+def corpus_files(config: SourceConfig, langs: Sequence[str]) -> list[File]:
     """The files of the corpus, sorted by name; none for a dataset id.
 
     Raises:
@@ -90,7 +99,8 @@ def corpus_name(config: CorpusConfig, langs: Sequence[str]) -> str:
     return config.path or ", ".join(_bundled(lang).name for lang in langs)
 
 
-def _sources(config: CorpusConfig, langs: Sequence[str]) -> Iterator[tuple[str, Iterator[Raw]]]:
+def read_sources(config: SourceConfig, langs: Sequence[str]) -> Iterator[tuple[str, Iterator[Raw]]]:
+    """Every file's name and rows, by the roles of the columns."""
     wanted = config.columns()
     files = corpus_files(config, langs)
     for file in files:
@@ -103,15 +113,15 @@ def _document(row: int, name: str, raw: Raw, config: CorpusConfig, label: str) -
     text, error = raw.values.get("text"), raw.error
     if error is None and not isinstance(text, str):
         error = "no_text" if text is None else "text_not_a_string"
-    text = _string(text) if isinstance(text, str) else ""
-    values = {role: _label(value) for role, value in raw.values.items() if role != "text"}
+    text = storable(text) if isinstance(text, str) else ""
+    values = {role: label_of(value) for role, value in raw.values.items() if role != "text"}
     source = f"{name}#{values['id']}" if values.get("id") else name
     title = raw.values.get("title")
     return Document(
         row=row,
-        source=_label(source),
+        source=label_of(source),
         text=text,
-        title=_string(title) if isinstance(title, str) else "",
+        title=storable(title) if isinstance(title, str) else "",
         lang=values.get("lang", "") or label,
         license=values.get("license", "") or config.license_default,
         error=error,
@@ -119,12 +129,12 @@ def _document(row: int, name: str, raw: Raw, config: CorpusConfig, label: str) -
     )
 
 
-def _string(value: str) -> str:
+def storable(value: str) -> str:
     """The value without half surrogate pairs, which neither Arrow nor UTF-8 can hold."""
     return value.encode("utf-8", "ignore").decode()
 
 
-def _label(value: Any) -> str:
+def label_of(value: Any) -> str:
     """A corpus's own id, language or licence: one line, of bounded length; "" if it is no label."""
     return normalize(str(value))[:200] if isinstance(value, str | int) else ""
 
@@ -215,7 +225,7 @@ def _missing(path: Path) -> NoReturn:
 # Datasets of the Hugging Face hub
 
 
-def _dataset(config: CorpusConfig) -> Iterator[dict[str, Any]]:
+def _dataset(config: SourceConfig) -> Iterator[dict[str, Any]]:
     with _hub_errors(config):
         # Asked first, and once: `datasets` itself tries for half a minute before it gives up.
         from huggingface_hub import HfApi
@@ -235,7 +245,7 @@ def _dataset(config: CorpusConfig) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _hub_errors(config: CorpusConfig) -> Iterator[None]:
+def _hub_errors(config: SourceConfig) -> Iterator[None]:
     """Whatever the hub's libraries raise, of any kind, as one line that says what to do."""
     try:
         yield

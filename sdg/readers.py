@@ -32,6 +32,16 @@ USUAL_NAMES = {
     "lang": ("lang", "language", "lang_code", "language_code"),
     "license": ("license", "licence"),
 }
+# Of a dataset of pairs; a reader is asked for them by the role "query". Its "text" is the positive.
+USUAL_PAIR_NAMES = {
+    "text": ("positive", "pos", "positive_passage", "document", "passage", "answer", "text"),
+    "query": ("query", "question", "anchor"),
+    "negatives": ("negatives", "negative", "neg", "hard_negatives"),
+    "instruction": ("instruction", "task", "prompt"),
+    "id": USUAL_NAMES["id"],
+    "lang": USUAL_NAMES["lang"],
+    "license": USUAL_NAMES["license"],
+}
 FILE_KINDS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
 _COMPRESSIONS: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}
 _BINARY = (
@@ -108,22 +118,33 @@ def _columns(wanted: Columns, names: Sequence[str], texts: set[str], where: str)
     """Column names by role. `texts` are the columns known to hold strings."""
     found: dict[str, str] = {}
     by_lower = {name.strip().lower(): name for name in reversed(names)}
-    for role, usual in USUAL_NAMES.items():
+    for role, usual in (USUAL_PAIR_NAMES if "query" in wanted else USUAL_NAMES).items():
         named = wanted.get(role, "")
         if named and named not in names:
             raise UserError(
-                f"{where}: no column '{named}' (corpus.{role}); its columns: {listed(names)}"
+                f"{where}: no column '{named}' ({_setting(wanted, role)}); its columns: "
+                f"{listed(names)}"
             )
         there = [by_lower[name] for name in usual if name in by_lower]
         if role == "text":
             there = [name for name in there if name in texts] or there
         if named or there:
             found[role] = named or there[0]
-    if "text" not in found:
-        raise UserError(
-            f"{where}: no text column among {listed(names)}; name it: --set corpus.text=<column>"
-        )
+    for role in ("text", "query"):
+        if role not in found and (role == "text" or role in wanted):
+            setting = _setting(wanted, role)
+            raise UserError(
+                f"{where}: no {setting.partition('.')[2]} column among {listed(names)}; name it: "
+                f"--set {setting}=<column>"
+            )
     return found
+
+
+def _setting(wanted: Columns, role: str) -> str:
+    """The key of a profile that names a role's column."""
+    if "query" not in wanted:
+        return f"corpus.{role}"
+    return f"translate.{'positive' if role == 'text' else role}"
 
 
 def by_role(items: Iterator[dict[str, Any] | Raw], where: str, wanted: Columns) -> Iterator[Raw]:
@@ -329,7 +350,7 @@ def _parquet_columns(schema: pa.Schema, file: File, wanted: Columns) -> dict[str
     if text not in texts:
         raise UserError(
             f"{file.name}: column '{text}' holds {schema.field(text).type}, not text; name "
-            f"another: --set corpus.text=<column>, of {listed(schema.names)}"
+            f"another: --set {_setting(wanted, 'text')}=<column>, of {listed(schema.names)}"
         )
     return columns
 

@@ -39,7 +39,7 @@ def run(folder: Path, cluster: Cluster, *sets: str, langs: Sequence[str] = LANGS
     pipeline = profile.build([language(code) for code in langs])
     campaign = Campaign(pipeline, Runner(folder, langs, profile.seed, Silent()))
     campaign.check()
-    campaign.read_corpus()
+    campaign.read_sources()
     return campaign.run(cluster, lambda number, calls: None)
 
 

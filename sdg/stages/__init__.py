@@ -1,21 +1,34 @@
 """Stages, one file each, in the order that rows take."""
 
+from sdg.stages.brainstorm import (
+    BrainstormStage,
+    ParseIdeasStage,
+    ReadIdeasStage,
+    SelectIdeasStage,
+)
 from sdg.stages.dedupe import DedupeStage
 from sdg.stages.filter import FilterStage
 from sdg.stages.infer import InferStage
 from sdg.stages.mine import MineStage
 from sdg.stages.mix import MixStage
+from sdg.stages.pairs import PairsConfig, PairsStage
 from sdg.stages.parse import ParseStage
 from sdg.stages.render import RenderStage
 from sdg.stages.seed import SeedStage
 
 __all__ = [
+    "BrainstormStage",
     "DedupeStage",
     "FilterStage",
     "InferStage",
     "MineStage",
     "MixStage",
+    "PairsConfig",
+    "PairsStage",
+    "ParseIdeasStage",
     "ParseStage",
+    "ReadIdeasStage",
     "RenderStage",
     "SeedStage",
+    "SelectIdeasStage",
 ]

@@ -18,6 +18,7 @@ from scipy import sparse
 from sdg.schema import Example, Pair, rows_of, to_table
 from sdg.stage import Context, Inputs, Result, Shard, Stage, dropped_rows
 from sdg.store import write_json
+from sdg.tasks import TASKS
 from sdg.teacher import LexicalTeacher
 from sdg.text import canonical, digest
 
@@ -112,6 +113,8 @@ class MineStage(Stage):
         pool: Pool,
     ) -> list[tuple[int, float]] | str:
         """(place in the pool, score) of the negatives, hardest first, or why there are none."""
+        if not TASKS[pair.task].mined:
+            return []
         if positive <= 0:
             return "positive_unrelated"
         own = {canonical(pair.document), canonical(pair.positive)}
@@ -132,7 +135,8 @@ class MineStage(Stage):
             chosen.append((int(place), float(scores_N[place])))
             if len(chosen) == self.num_negatives:
                 break
-        return chosen if len(chosen) >= self.min_negatives else "too_few_negatives"
+        num_negatives = len(pair.negatives) + len(chosen)
+        return chosen if num_negatives >= self.min_negatives else "too_few_negatives"
 
 
 def _shared_queries(inputs: Inputs) -> dict[str, list[str]]:

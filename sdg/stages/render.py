@@ -38,6 +38,7 @@ from sdg.text import digest
 _GOLDEN = 0.6180339887498949  # steps by it spread evenly over [0, 1)
 PLAN, PLACES = "plan.json", "places.json"
 EXAMPLES = "mine"  # the stage whose output counts as accepted
+IDEA_CALLS = "infer_ideas"  # the answers that the task list was made from
 RUN_LANG = "run_lang"  # in the controls of a call whose positive is not in the cell's language
 
 
@@ -365,6 +366,7 @@ def example_cell(row: dict[str, Any]) -> str:
 
 def _spent(inputs: Inputs) -> Spent:
     answered = [before["infer"] for before in inputs.rounds]
+    answered += [inputs.earlier[IDEA_CALLS]] if IDEA_CALLS in inputs.earlier else []
     tokens = sum(part.total("tokens_in") + part.total("tokens_out") for part in answered)
     return Spent(
         calls=int(sum(part.total("calls") for part in answered)),
