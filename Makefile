@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 # MBEGU_<name>, its text as it was typed: $(value) keeps make from expanding it, and the recipes use
 # it quoted, so nothing in it is taken for make's or the shell's syntax. The variables themselves
 # are held back, since make would expand them on export, and LANG=sw is no locale.
-GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED TASK PROMPT N BENCH DATA ARGS
+GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED DRY_RUN TASK PROMPT N BENCH DATA ARGS
 unexport $(GIVEN)
 given = $(if $(filter command%,$(origin $1)),$(value $1))
 $(foreach name,$(GIVEN),$(eval export MBEGU_$(name) := $$(call given,$(name))))
@@ -76,8 +76,8 @@ setup: $(HAS)/$(GENERATE) ## install what generate needs, and run nothing: make 
 	@echo "Ready: make generate LANG=<code>"
 
 generate: language-given $(HAS)/$(GENERATE) ## make data for a language: make generate LANG=sw
-##   [CORPUS= PAIRS= RUN= ENGINE= MODEL= CONFIG= SEED=]; ENGINE=vllm installs vLLM, too
-	@$(call options,lang:LANG corpus:CORPUS pairs:PAIRS run:RUN engine:ENGINE model:MODEL config:CONFIG seed:SEED) \
+##   [CORPUS= PAIRS= RUN= ENGINE= MODEL= CONFIG= SEED= DRY_RUN=1]; ENGINE=vllm installs vLLM, too
+	@$(call options,lang:LANG corpus:CORPUS pairs:PAIRS run:RUN engine:ENGINE model:MODEL config:CONFIG seed:SEED dry-run:DRY_RUN) \
 	$(PY) -m pipelines.generate "$$@"
 
 preview: language-given $(HAS)/base ## show what prompts say: make preview LANG=sw PROMPT=short_query
@@ -92,7 +92,7 @@ languages: $(HAS)/base ## list languages, scripts, detectors: make languages [AR
 	@eval "set -- $$MBEGU_ARGS"; $(PY) -m pipelines.languages "$$@"
 
 language-given:
-	@[ -n "$$MBEGU_LANG" ] || { \
+	@[ -n "$$MBEGU_LANG$$MBEGU_CONFIG" ] || { \
 	  echo "Which language? Give its code:"; \
 	  echo "  make $(firstword $(MAKECMDGOALS)) LANG=<code>"; \
 	  echo "For example:"; \

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.markup import escape
 
+from pipelines.preflight import check_profile
 from pipelines.profile import Profile, load_profile
 from sdg.errors import UserError
 from sdg.languages import Language
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 RUNS_DIR = Path("runs")
 USAGE = """make generate LANG=<codes> [CORPUS=] [PAIRS=] [RUN=] [ENGINE=] [MODEL=] [CONFIG=] [SEED=]
+       [DRY_RUN=1]
        python -m pipelines.generate --lang <code> [--corpus …] … [--set key=value …]"""
 
 log = logging.getLogger("mbegu")
@@ -49,6 +52,14 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add("--model", help="for vllm: hub id or folder; for openai: the endpoint's name of the model")
     add("--config", default="", help="profile: a name in pipelines/configs, or a YAML file")
     add("--seed", type=int, help="random seed (default 0); the same seed gives the same rows")
+    add(
+        "--dry-run",
+        type=lambda text: text not in ("", "0", "no", "false"),
+        nargs="?",
+        const=True,
+        default=False,
+        help="count the calls of the first round, and make none",
+    )
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the profile")
     return parser.parse_args(argv)
 
@@ -137,6 +148,7 @@ def output_to(log_path: Path) -> Iterator[TextIO]:
 
 def generate(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None:
     """One run, from the corpus to the printed summary."""
+    check_profile(profile, langs)
     pipeline = profile.build(langs)
     workers = check_machine(profile)
     # Imported late: Ray takes a second, which a wrong argument should not cost.
@@ -166,6 +178,18 @@ def generate(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None
                 cluster.close()
         examples = publish(run_dir, campaign.last.store(run_dir))
         _report(console, profile, langs, run_dir, outcome, examples)
+
+
+def rehearse(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None:
+    """Print what a run would ask."""
+    check_profile(profile, langs)
+    pipeline = profile.build(langs)
+    workers = check_machine(profile)
+    from pipelines.dry_run import dry_run, print_tallies
+
+    with tempfile.TemporaryDirectory() as folder, output_to(Path(folder) / "log") as terminal:
+        rehearsal, tallies = dry_run(profile, langs, pipeline, run_dir, workers)
+        print_tallies(Console(file=terminal), profile, rehearsal.cells, tallies)
 
 
 def _names_of(langs: Sequence[Language]) -> str:
@@ -239,7 +263,7 @@ def main(argv: Sequence[str]) -> int:
         profile = read_profile(args)
         langs = profile.languages_of(args.lang)
         run_dir = run_dir_of(args.run or "-".join(lang.code for lang in langs))
-        generate(profile, langs, run_dir)
+        (rehearse if args.dry_run else generate)(profile, langs, run_dir)
         return 0
     except UserError as error:
         screen.print(f"[red]error:[/red] {escape(str(error))}")

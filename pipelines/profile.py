@@ -7,7 +7,7 @@
 
 import difflib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -21,7 +21,7 @@ from sdg.languages import Language, language
 from sdg.models import ModelShare, SamplingOverride, Weight
 from sdg.pipeline import Pipeline
 from sdg.planning import Budget
-from sdg.prompting import Prompt, load_prompt
+from sdg.prompting import load_prompt
 from sdg.stage import Stage
 from sdg.stages import (
     BrainstormStage,
@@ -40,7 +40,6 @@ from sdg.stages import (
     SelectIdeasStage,
 )
 from sdg.stages.brainstorm import IDEAS_LANG
-from sdg.tasks import check_prompt
 from sdg.yaml12 import load_yaml
 
 CONFIGS_DIR = Path(__file__).parent / "configs"
@@ -74,6 +73,11 @@ class ModelSection(BaseModel):
     languages: dict[str, Weight] = {}  # language -> factor on the share, where it is not 1
     tasks: dict[str, Weight] = {}  # task family -> factor on the share, where it is not 1
     sampling: SamplingOverride = SamplingOverride()
+    weights_gb: float | None = Field(None, gt=0)  # of the model, where its name does not tell
+    # What --dry-run reckons with: prices of a million tokens, and output tokens/s of one replica.
+    price_in: float = Field(0, ge=0)
+    price_out: float = Field(0, ge=0)
+    tokens_per_s: float | None = Field(None, gt=0)
 
     def as_share(self) -> ModelShare:
         """What the calls are shared out by."""
@@ -116,6 +120,8 @@ class Profile(BaseModel):
     seed: int = 0
     workers: int | None = Field(None, ge=1)  # None: one a processor
     memory_gb: float | None = Field(None, gt=0)  # needed at least; None: by workers
+    gpus: int | None = Field(None, ge=0)  # there are for the models; None: those of this machine
+    gpu_memory_gb: float | None = Field(None, gt=0)  # of one of them
     stages: StageSettings = StageSettings()
 
     @model_validator(mode="after")
@@ -138,6 +144,12 @@ class Profile(BaseModel):
         """The models of the run, at least one."""
         return self.models or (ModelSection(engine=self.engine or ExtractiveEngine()),)
 
+    @property
+    def idea_models(self) -> tuple[ModelSection, ...]:
+        """The models that are asked for ideas."""
+        named = self.ideas.models
+        return tuple(s for s in self.mix if not named or s.engine.model in named)
+
     def languages_of(self, codes: str | None) -> list[Language]:
         """The run's languages: those given, or the profile's.
 
@@ -157,14 +169,17 @@ class Profile(BaseModel):
         return langs
 
     def build(self, langs: Sequence[Language]) -> Pipeline:
-        """The run's stages, wired; prompts are loaded and checked on the way.
+        """The run's stages, wired.
 
         Raises:
-            UserError: a prompt is missing or wrong, or the engines cannot answer it.
+            UserError: a prompt is missing or wrong, or a source is. pipelines/preflight.py finds
+                all that is wrong at once.
         """
-        prompts = {lang.code: self._prompts(lang) for lang in langs}
+        prompts = {
+            lang.code: {name: load_prompt(name, lang.base) for name in self.prompts}
+            for lang in langs
+        }
         shares = tuple(section.as_share() for section in self.mix)
-        self._check_models(shares, prompts, self.mix)
         weights = {language(code).code: weight for code, weight in self.languages.items()}
         stages = self.stages
         render = stages.render.model_copy(
@@ -227,51 +242,16 @@ class Profile(BaseModel):
         if not given.prompts:
             return made
         prompts = {name: load_prompt(name, IDEAS_LANG) for name in given.prompts}
-        for prompt in prompts.values():
-            check_prompt(prompt)
-            if prompt.seed != "none":
-                raise UserError(f"ideas.prompts: {prompt.name} is made from a {prompt.seed}")
-        sections = [s for s in self.mix if not given.models or s.engine.model in given.models]
-        shares = tuple(section.as_share() for section in sections)
-        self._check_models(shares, {IDEAS_LANG: prompts}, sections)
+        shares = tuple(section.as_share() for section in self.idea_models)
         brainstorm = BrainstormStage(
             prompts=dict(given.prompts),
             shas={name: prompt.sha for name, prompt in prompts.items()},
             models=shares,
             calls=given.calls,
         )
-        engines = tuple(section.engine for section in sections)
+        engines = tuple(section.engine for section in self.idea_models)
         infer = self.stages.infer.model_copy(update={"engines": engines})
         return {**made, "ideas": (brainstorm, infer, ParseIdeasStage())}
-
-    def _prompts(self, lang: Language) -> dict[str, Prompt]:
-        prompts = {name: load_prompt(name, lang.base) for name in self.prompts}
-        for prompt in prompts.values():
-            check_prompt(prompt)
-        return prompts
-
-    def _check_models(
-        self,
-        models: Sequence[ModelShare],
-        prompts: Mapping[str, Mapping[str, Prompt]],
-        sections: Sequence[ModelSection],
-    ) -> None:
-        """Each engine can answer what may come to it, and nothing comes to none."""
-        answered: dict[tuple[str, str, str], list[Prompt]] = {model.id: [] for model in models}
-        for code, found in prompts.items():
-            for prompt in found.values():
-                writers = [model for model in models if model.weight(code, prompt.task)]
-                if not writers:
-                    raise UserError(
-                        f"models: none has a share of {prompt.task} in {language(code).name} "
-                        f"({code}), which prompt {prompt.name} needs; raise one's share, "
-                        f"languages or tasks"
-                    )
-                for model in writers:
-                    answered[model.id].append(prompt)
-        for section, model in zip(sections, models, strict=True):
-            if answered[model.id]:
-                section.engine.check(answered[model.id], next(iter(prompts)))
 
 
 def load_profile(config: str, overrides: dict[str, Any], sets: Sequence[str]) -> Profile:

@@ -13,6 +13,7 @@ killed plans the same rounds again. Without a number of pairs wanted there is on
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from sdg.planning import CellState
 from sdg.runner import Finished, Placed, Runner, StageReport, check_fingerprints, placed
 from sdg.schema import Seed, arrow_schema
 from sdg.stage import ACCEPTED, NO_INPUT, Inputs, join_inputs
+from sdg.stages.infer import InferStage
 from sdg.stages.render import EXAMPLES, IDEA_CALLS, PLAN
 from sdg.store import write_atomically
 from sdg.text import digest
@@ -40,6 +42,15 @@ class Outcome:
     reports: list[StageReport]  # a stage's rounds as one
     rounds: list[dict[str, Finished]]
     cells: dict[str, CellState]  # as the last plan left them; empty without a number of pairs
+    models: dict[str, dict[str, float]]  # model -> what its calls came to
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a run would ask first: infer stages, each with the calls that would come to it."""
+
+    calls: list[tuple[Placed, Inputs]]
+    cells: dict[str, CellState]
 
 
 class Campaign:
@@ -110,16 +121,47 @@ class Campaign:
             for number, done in enumerate(rounds, 1)
         }
         mixed = self.runner.run([self._mix], join_inputs(examples), cluster)
-        return Outcome(_merged([*sources, *rounds, mixed]), rounds, cells)
+        usage = self._usage([*sources, *rounds])
+        return Outcome(_merged([*sources, *rounds, mixed]), rounds, cells, usage)
 
-    def _run_sources(self, cluster: Cluster) -> tuple[list[dict[str, Finished]], Inputs]:
+    def rehearse(self, cluster: Cluster) -> Rehearsal:
+        """The first round up to its calls, as they would be made; none is. Ideas that are not there
+        yet are none: only the calls that ask for them are told."""
+        run, made = self.runner.run, dict[str, Finished]()
+        if self._ideas:
+            made = run(self._ideas[:1], NO_INPUT, cluster)
+        _, inputs = self._run_sources(cluster, ask_for_ideas=False)
+        render, infer = self._round(1)[:2]
+        plan = self._plan(render, inputs, cluster)
+        rendered = run([render], inputs, cluster)[render.stage.name].output
+        calls = [(infer, rendered)]
+        if made:
+            calls.append((self._ideas[1], made[self._ideas[0].stage.name].output))
+        return Rehearsal(calls, {name: CellState(**cell) for name, cell in plan["cells"].items()})
+
+    def _usage(self, parts: Sequence[Mapping[str, Finished]]) -> dict[str, dict[str, float]]:
+        """What came to each model, over the task list and all rounds."""
+        usage: dict[str, Counter[str]] = {}
+        asked = {"infer": self.pipeline.rounds, IDEA_CALLS: self.pipeline.ideas}
+        for name, stages in asked.items():
+            engines = [stage.by_group() for stage in stages if isinstance(stage, InferStage)]
+            for group, engine in (pair for found in engines for pair in found.items()):
+                total = usage.setdefault(engine.model or engine.name, Counter())
+                for part in parts:
+                    if name in part:
+                        total.update(part[name].output.counters.get(group, {}))
+        return {model: dict(total) for model, total in usage.items()}
+
+    def _run_sources(
+        self, cluster: Cluster, *, ask_for_ideas: bool = True
+    ) -> tuple[list[dict[str, Finished]], Inputs]:
         """What the seeds come from: the stages' reports, and all seeds as the rounds' input."""
         run = self.runner.run
         listed = run(self._listed, NO_INPUT, cluster)
-        made = run(self._ideas, NO_INPUT, cluster)
+        made = run(self._ideas, NO_INPUT, cluster) if ask_for_ideas else {}
         parts = {"list-": listed.get("read_ideas"), "new-": made.get("parse_ideas")}
         found = {prefix: done.output for prefix, done in parts.items() if done}
-        selected = run(self._select, join_inputs(found), cluster) if self._select else {}
+        selected = run(self._select, join_inputs(found), cluster) if found else {}
         if selected:
             _write_list(self.runner.run_dir / IDEAS_FILE, selected["select_ideas"].output)
         passages, pairs = run(self._seed, NO_INPUT, cluster), run(self._pairs, NO_INPUT, cluster)

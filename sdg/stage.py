@@ -168,6 +168,10 @@ class Stage(BaseModel):
         """The stage's work on one shard; `state` is what `open` gave."""
         raise NotImplementedError
 
+    def undone(self, shard: Shard, ctx: Context) -> list[int]:
+        """Numbers of the rows that `run` still has to work on, where it keeps what it has done."""
+        return list(range(shard.table.num_rows))
+
     def close(self, state: Any) -> None:
         """Free what `open` gave."""
 

@@ -72,7 +72,8 @@ def make_summary(
         "by_license": dict(counts["license"].most_common()),
         "files": [str(path.relative_to(examples.parent)) for path in files],
         "bytes": sum(path.stat().st_size for path in files),
-        "calls": infer.get("calls", 0),
+        "calls": infer.get("calls", 0),  # made; those that kept replies answered are `reused`
+        "reused": infer.get("reused", 0),
         "tokens_in": infer.get("tokens_in", 0),
         "tokens_out": infer.get("tokens_out", 0),
         "seconds": round(sum(report.seconds for report in reports), 2),
@@ -81,6 +82,7 @@ def make_summary(
             {"stages": [asdict(done.report) for done in finished.values()]}
             for finished in outcome.rounds
         ],
+        "models": outcome.models,
         "quota": {name: cell.model_dump() for name, cell in outcome.cells.items()},
     }
 

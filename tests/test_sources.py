@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.preflight import check_profile
 from pipelines.profile import load_profile
 from sdg.campaign import Campaign, Outcome
 from sdg.cluster import Cluster
@@ -87,7 +88,9 @@ def run(folder: Path, cluster: Cluster, text: str, *langs: str) -> Outcome:
     folder.mkdir(exist_ok=True)
     (folder / "profile.yaml").write_text(text, encoding="utf-8")
     profile = load_profile(str(folder / "profile.yaml"), {}, [])
-    pipeline = profile.build([language(code) for code in langs])
+    languages = [language(code) for code in langs]
+    check_profile(profile, languages)
+    pipeline = profile.build(languages)
     campaign = Campaign(pipeline, Runner(folder, langs, profile.seed, Silent()))
     campaign.check()
     campaign.read_sources()

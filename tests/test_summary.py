@@ -73,7 +73,7 @@ def examples_with(folder: Path, *provenances: dict[str, Any], **changes: Any) ->
 
 
 def summary_of(examples: Path, **settings: Any) -> dict[str, Any]:
-    return make_summary("run", {**SETTINGS, **settings}, Outcome(REPORTS, [], {}), examples)
+    return make_summary("run", {**SETTINGS, **settings}, Outcome(REPORTS, [], {}, {}), examples)
 
 
 def parse(card: str) -> tuple[dict[str, Any], str]:

@@ -88,8 +88,7 @@ class RenderStage(Stage):
             counts = Counter(map(_class_of, table.to_pylist()))
             first[name] = {seeds: sizes[seeds] for seeds in sorted(counts)}
             sizes += counts
-        streams = self._streams(ctx.langs)
-        cells, calls = self._plan(streams, sizes, inputs, ctx)
+        cells, calls = self._plan(self._streams(ctx.langs), sizes, inputs, ctx)
         write_json(
             ctx.dir / PLAN,
             {
@@ -103,25 +102,35 @@ class RenderStage(Stage):
 
     def quotas(self, langs: Sequence[str]) -> dict[str, int]:
         """Accepted examples wanted by cell: languages' weights times those of their prompts."""
-        streams, shares = self._streams(langs), dict[str, float]()
-        for key, weight in self._weights(langs).items():
-            cell = streams[key].cell
-            shares[cell] = shares.get(cell, 0.0) + weight
+        shares: dict[str, float] = {}
+        for stream, prompts in self._streams(langs).values():
+            shares[stream.cell] = shares.get(stream.cell, 0.0) + self._weight(stream, prompts)
         return apportion(self.pairs or 0, shares)
 
-    def _streams(self, langs: Sequence[str]) -> dict[str, Stream]:
-        found = {}
+    def _streams(self, langs: Sequence[str]) -> dict[str, tuple[Stream, list[Prompt]]]:
+        """Each stream with its prompts, by its key."""
+        found: dict[str, tuple[Stream, list[Prompt]]] = {}
         for lang in langs:
             for prompt in self.load_prompts(lang).values():
                 stream = _stream_of(prompt, lang)
-                found[stream.key] = stream
+                found.setdefault(stream.key, (stream, []))[1].append(prompt)
         return found
 
+    def _weight(self, stream: Stream, prompts: Sequence[Prompt]) -> float:
+        """Of a stream: its language's weight times its prompts'."""
+        own = self.languages.get(stream.lang, 1.0)
+        return own * sum(self.prompts[prompt.name] for prompt in prompts)
+
     def _plan(
-        self, streams: dict[str, Stream], sizes: Counter[str], inputs: Inputs, ctx: Context
+        self,
+        found: dict[str, tuple[Stream, list[Prompt]]],
+        sizes: Counter[str],
+        inputs: Inputs,
+        ctx: Context,
     ) -> tuple[dict[str, CellState], dict[str, int]]:
         """The cells, and the round's calls by stream."""
-        weights = self._weights(ctx.langs)
+        streams = {key: stream for key, (stream, _) in found.items()}
+        weights = {key: self._weight(*pair) for key, pair in found.items()}
         size = {
             key: sum(num for seeds, num in sizes.items() if stream.takes(seeds))
             for key, stream in streams.items()
@@ -131,9 +140,7 @@ class RenderStage(Stage):
         left = spent.calls_left(self.budget, self._tokens_per_call(ctx, inputs))
         by_cell = streams_by_cell(list(streams.values()))
         if self.pairs is None:
-            calls = {
-                key: self._even_calls(streams[key], size[key], weights, streams) for key in streams
-            }
+            calls = self._even_calls(streams, size, weights)
             if left is not None and sum(calls.values()) > left:
                 calls = apportion(left, calls)
             return {
@@ -164,31 +171,21 @@ class RenderStage(Stage):
             calls |= apportion_within(cells[cell].planned, {k: weights[k] for k in keys}, room)
         return cells, calls
 
-    def _weights(self, langs: Sequence[str]) -> dict[str, float]:
-        """Of each stream: its language's weight times its prompts'."""
-        weights = dict.fromkeys(self._streams(langs), 0.0)
-        for lang in langs:
-            for name, prompt in self.load_prompts(lang).items():
-                share = self.languages.get(lang, 1.0) * self.prompts[name]
-                weights[_stream_of(prompt, lang).key] += share
-        return weights
-
     def _even_calls(
-        self,
-        stream: Stream,
-        size: int,
-        weights: dict[str, float],
-        streams: dict[str, Stream],
-    ) -> int:
+        self, streams: dict[str, Stream], size: dict[str, int], weights: dict[str, float]
+    ) -> dict[str, int]:
         """Without a quota: `calls_per_seed` calls of every seed, shared among what may use it."""
-        rivals = [
-            key
-            for key, other in streams.items()
-            if (other.lang, other.kind) == (stream.lang, stream.kind)
-            and (other.kind != "idea" or other.task == stream.task)
-        ]
-        share = weights[stream.key] / sum(weights[key] for key in rivals)
-        return round(self.calls_per_seed * size * share)
+
+        def rivals(stream: Stream) -> tuple[str, str, str]:
+            return stream.lang, stream.kind, stream.task if stream.kind == "idea" else ""
+
+        shared: dict[tuple[str, str, str], float] = {}
+        for key, stream in streams.items():
+            shared[rivals(stream)] = shared.get(rivals(stream), 0.0) + weights[key]
+        return {
+            key: round(self.calls_per_seed * size[key] * weights[key] / shared[rivals(stream)])
+            for key, stream in streams.items()
+        }
 
     def _tokens_per_call(self, ctx: Context, inputs: Inputs) -> float:
         """A guess, for a budget of tokens before the first call: three characters a token."""
@@ -204,11 +201,9 @@ class RenderStage(Stage):
     def open(self, ctx: Context) -> Any:
         plan = json.loads((ctx.dir / PLAN).read_text(encoding="utf-8"))
         planned = []
-        for key, stream in self._streams(ctx.langs).items():
+        for key, (stream, prompts) in self._streams(ctx.langs).items():
             if not plan["calls"][key]:
                 continue
-            named = self.load_prompts(stream.lang).items()
-            prompts = [p for _, p in named if _stream_of(p, stream.lang) == stream]
             bases, size = {}, 0
             for seeds, num in plan["seeds"].items():
                 if stream.takes(seeds):
@@ -357,11 +352,15 @@ def _accepted(inputs: Inputs, ctx: Context) -> Counter[str]:
 
 def example_cell(row: dict[str, Any]) -> str:
     """The cell of an example, from `task`, `positive_lang` and `provenance`."""
-    controls = row["provenance"]["controls"]
-    lang = row["positive_lang"]
-    if RUN_LANG in controls:
-        lang = json.loads(controls).get(RUN_LANG, lang)
-    return cell_of(lang, row["task"])
+    return cell_of(run_lang(row["positive_lang"], row["provenance"]["controls"]), row["task"])
+
+
+def run_lang(positive_lang: str, controls: str) -> str:
+    """The run's language that a call or an example was made for."""
+    if RUN_LANG not in controls:
+        return positive_lang
+    lang: str = json.loads(controls).get(RUN_LANG, positive_lang)
+    return lang
 
 
 def _spent(inputs: Inputs) -> Spent:

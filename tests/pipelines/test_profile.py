@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.preflight import check_profile
 from pipelines.profile import Profile, load_profile
 from sdg.errors import UserError
 from sdg.languages import language
@@ -64,4 +65,4 @@ def test_a_wrong_mix_is_one_line(tmp_path: Path, text: str, said: str) -> None:
 def test_a_task_that_no_model_has_a_share_of_is_refused(tmp_path: Path) -> None:
     profile = read(tmp_path, TWO, "models=[{engine: {name: extractive}, tasks: {retrieval: 0}}]")
     with pytest.raises(UserError, match=r"none has a share of retrieval in Swahili \(sw\)"):
-        profile.build([language("sw")])
+        check_profile(profile, [language("sw")])

@@ -34,7 +34,7 @@ def run(
     """Prepare and run the stage over a JSONL corpus of `rows`; one result a shard."""
     corpus = CorpusConfig(path=str(write(tmp_path / "corpus.jsonl", rows)))
     stage = SeedStage(corpus=corpus, **settings)
-    ctx = Context(langs=(lang,), seed=0, dir=tmp_path / "prepared")
+    ctx = Context(langs=tuple(lang.split(",")), seed=0, dir=tmp_path / "prepared")
     ctx.dir.mkdir(exist_ok=True)
     stage.prepare(NO_INPUT, ctx)
     state = stage.open(ctx)
@@ -277,3 +277,55 @@ def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
     once, again = (run(tmp_path, rows, shard_rows=9) for _ in range(2))
     assert [result.kept for result in once] == [result.kept for result in again]
     assert Counter(dropped(once).values()) == {"duplicate_document": 60}
+
+
+# Several languages
+
+
+def labelled(lang: str, text: str, num: int) -> list[dict[str, Any]]:
+    return [{"text": f"{text} {chr(97 + i)}{chr(97 + i)}.", "lang": lang} for i in range(num)]
+
+
+def test_a_corpus_is_parted_by_its_language_column(tmp_path: Path) -> None:
+    rows = [*labelled("swh", TEXT, 3), *labelled("en", ENGLISH, 2), *labelled("fr", "Le " * 20, 1)]
+    results = run(tmp_path, [*rows, {"text": OTHER}], lang="en,sw", check_language=False)
+    assert Counter(row["lang"] for row in seeds(results)) == {"sw": 3, "en": 2}
+    assert all((row["lang"] == "en") == ("farmers" in row["text"]) for row in seeds(results))
+    assert dropped(results) == {5: "other_language", 6: "no_language"}
+
+
+def test_the_limit_is_of_each_language(tmp_path: Path) -> None:
+    rows = [*labelled("sw", TEXT, 9), *labelled("en", ENGLISH, 9)]
+    results = run(tmp_path, rows, lang="sw,en", limit=4)
+    assert Counter(row["lang"] for row in seeds(results)) == {"sw": 4, "en": 4}
+
+
+def test_several_languages_without_a_language_column_are_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, [{"text": TEXT}, {"text": OTHER}], lang="sw,ha")
+    assert "no language column" in said
+    assert "corpus.lang=" in said
+
+
+def test_a_language_that_the_corpus_lacks_is_named(tmp_path: Path) -> None:
+    assert "Hausa (ha)" in refusal(tmp_path, labelled("sw", TEXT, 3), lang="sw,ha")
+
+
+def test_a_language_that_is_labelled_wrong_is_refused(tmp_path: Path) -> None:
+    rows = [*labelled("en", ENGLISH, 9), *labelled("sw", ENGLISH, 9)]
+    said = refusal(tmp_path, rows, lang="en,sw")
+    assert "what it has as sw looks English (en)" in said
+
+
+def test_bundled_corpora_of_all_languages_are_read(tmp_path: Path) -> None:
+    stage, ctx = SeedStage(), Context(("sw", "am", "zh"), 0, tmp_path)
+    stage.prepare(NO_INPUT, ctx)
+    state = stage.open(ctx)
+    kept = [
+        stage.run(Shard(name, stage.load(name, NO_INPUT, ctx)), ctx, state).kept
+        for name in stage.shards(NO_INPUT, ctx)
+    ]
+    assert Counter(row["lang"] for table in kept for row in table.to_pylist()) == {
+        "sw": 40,
+        "am": 40,
+        "zh": 40,
+    }
