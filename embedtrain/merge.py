@@ -222,7 +222,7 @@ def _name_files(folder: Path, files: Sequence[Sequence[str]], total: int) -> Non
     if len(files) == 1:
         (folder / "part-1").rename(folder / "model.safetensors")
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, names in enumerate(files, 1):
         file = f"model-{number:05d}-of-{len(files):05d}.safetensors"
         (folder / f"part-{number}").rename(folder / file)
