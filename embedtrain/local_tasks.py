@@ -63,19 +63,20 @@ class _Local:
     folder: Path
     kind: Any  # one of mteb's task types
     main_score: str
+    data_loaded: bool
 
 
-def _task_of(folder: Path, layout: type[AbsTask]) -> AbsTask:
+def _task_of(folder: Path, layout: Any) -> AbsTask:
     """A task of the folder's own class: mteb keeps a task's metadata in its class."""
     metadata = TaskMetadata(
         name=re.sub(r"\W+", "_", folder.name),
         description="A set in a folder",
-        type=layout.kind,  # type: ignore[attr-defined] # every layout is a _Local
+        type=layout.kind,
         category="t2t",
         dataset={"path": str(folder), "revision": "local"},
         eval_splits=[SPLIT],
         eval_langs=[_mteb_language(language_of(folder))],
-        main_score=layout.main_score,  # type: ignore[attr-defined]
+        main_score=layout.main_score,
     )
     task: AbsTask = type(layout.__name__, (layout,), {"metadata": metadata, "folder": folder})()
     return task
