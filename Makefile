@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 # MBEGU_<name>, its text as it was typed: $(value) keeps make from expanding it, and the recipes use
 # it quoted, so nothing in it is taken for make's or the shell's syntax. The variables themselves
 # are held back, since make would expand them on export, and LANG=sw is no locale.
-GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED DRY_RUN TASK PROMPT N BENCH DATA ARGS
+GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED DRY_RUN TASK TASKS PROMPT N BENCH DATA ARGS
 unexport $(GIVEN)
 given = $(if $(filter command%,$(origin $1)),$(value $1))
 $(foreach name,$(GIVEN),$(eval export MBEGU_$(name) := $$(call given,$(name))))
@@ -62,7 +62,7 @@ $(HAS)/%: $(PINS)
 	$(install)
 
 # --- Commands -----------------------------------------------------------------------------------
-.PHONY: help setup generate preview lint-prompts languages lint fmt test bench lock clean \
+.PHONY: help setup generate preview lint-prompts languages evaluate lint fmt test bench lock clean \
         language-given bench-given no-python
 
 help: ## this list
@@ -91,6 +91,11 @@ lint-prompts: $(HAS)/base ## check every prompt in every language: file:line: wh
 languages: $(HAS)/base ## list languages, scripts, detectors: make languages [ARGS="hausa --json"]
 	@eval "set -- $$MBEGU_ARGS"; $(PY) -m pipelines.languages "$$@"
 
+evaluate: $(HAS)/base+train+evaluate ## measure models: make evaluate MODEL=<folder>[,<folder>] DATA=<folder>
+##   [TASKS=<mteb names> ARGS=]; DATA is in BEIR's layout or a table; two models are compared
+	@eval "set -- $$MBEGU_ARGS"; $(call prepend,model:MODEL data:DATA tasks:TASKS) \
+	$(PY) -m pipelines.evaluate "$$@"
+
 language-given:
 	@[ -n "$$MBEGU_LANG$$MBEGU_CONFIG" ] || { \
 	  echo "Which language? Give its code:"; \
@@ -111,10 +116,10 @@ fmt: $(HAS)/base+dev ## format the code and mend what ruff can
 	@$(PY) -m ruff format .
 
 # The tests may call make themselves: this make's options are none of theirs.
-test: $(HAS)/base+train+vllm+test ## run the tests: make test [ARGS="-k word tests/test_x.py"]
+test: $(HAS)/base+train+evaluate+vllm+test ## run the tests: make test [ARGS="-k word tests/test_x.py"]
 	@unset MAKEFLAGS MFLAGS MAKELEVEL; eval "set -- $$MBEGU_ARGS"; $(PY) -m pytest "$$@"
 
-bench: bench-given $(HAS)/base+train+vllm+test+bench ## measure beside peers: make bench BENCH=<name>
+bench: bench-given $(HAS)/base+train+evaluate+vllm+test+bench ## measure beside peers: make bench BENCH=<name>
 ##   [DATA=<folder> ARGS=]; the names are the files in tests/bench, the last line is ratio=…
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,data:DATA) $(PY) -m "tests.bench.$$MBEGU_BENCH" "$$@"
 

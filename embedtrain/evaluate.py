@@ -1,4 +1,4 @@
-"""Measure embedding models: `python -m embedtrain.evaluate MODEL … --data FOLDER … --tasks NAME …`.
+"""Measure embedding models: the numbers behind `make evaluate`.
 
 Tasks are those of the `mteb` package by name, one of its benchmarks ("MTEB(Multilingual, v2)"), or
 folders (see `embedtrain.local_tasks`), which need no network. Each finished task is kept in
@@ -6,14 +6,10 @@ folders (see `embedtrain.local_tasks`), which need no network. Each finished tas
 are compared by Borda count; two, by a paired bootstrap over the queries they share as well.
 """
 
-import argparse
 import hashlib
 import json
-import os
-import sys
 import tempfile
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +18,6 @@ import mteb
 import numpy as np
 import pytrec_eval
 from mteb.abstasks import AbsTask, AbsTaskRetrieval
-from rich.console import Console
-from rich.table import Table
 from sentence_transformers import SentenceTransformer
 
 from embedtrain.compare import borda, paired_bootstrap
@@ -72,8 +66,11 @@ def find_tasks(folders: Sequence[Path], names: Sequence[str]) -> list[AbsTask]:
     return tasks
 
 
-def evaluate(folder: Path, tasks: Sequence[AbsTask], console: Console) -> list[Measured]:
-    """Measure a model on tasks; what its `evaluation/` folder has of these very files is read."""
+def evaluate(folder: Path, tasks: Sequence[AbsTask], say: Callable[[str], None]) -> list[Measured]:
+    """Measure a model on tasks; what its `evaluation/` folder has of these very files is read.
+
+    `say` is told of each task before it is measured.
+    """
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise UserError(f"{folder}: no model folder (neither modules.json nor config.json there)")
     fingerprint = model_fingerprint(folder)
@@ -85,10 +82,10 @@ def evaluate(folder: Path, tasks: Sequence[AbsTask], console: Console) -> list[M
         kept = folder / "evaluation" / f"{name}.json"
         found = _read_kept(kept, fingerprint, data)
         if found is None:
-            console.print(f"{folder.name}: {name} ({number} of {len(tasks)}) …", highlight=False)
+            say(f"{folder.name}: {name} ({number} of {len(tasks)}) …")
             model = model or SentenceTransformer(str(folder))
             found = _measure(model, task)
-            _keep(kept, {"fingerprint": fingerprint, "data": data, "result": asdict(found)})
+            keep(kept, {"fingerprint": fingerprint, "data": data, "result": asdict(found)})
         results.append(found)
     return results
 
@@ -118,7 +115,8 @@ def _read_kept(path: Path, fingerprint: str, data: str) -> Measured | None:
         return None
 
 
-def _keep(path: Path, content: dict[str, Any]) -> None:
+def keep(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON at once: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -199,85 +197,6 @@ def compare(results: dict[str, list[Measured]], seed: int = 0) -> dict[str, Any]
     return summary
 
 
-def _short_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names where these tell them apart, else their paths."""
-    names = [folder.resolve().name for folder in folders]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
-
-
 def _mean_by_type(found: Sequence[Measured]) -> dict[str, float]:
     types = sorted({m.type for m in found})
     return {t: float(np.mean([m.score for m in found if m.type == t])) for t in types}
-
-
-def print_results(
-    console: Console, results: dict[str, list[Measured]], summary: dict[str, Any]
-) -> None:
-    """A row a task, a column a model; then means, votes and the bootstrap."""
-    table = Table(show_edge=False, pad_edge=False)
-    for title in ("task", "type", "language", "metric"):
-        table.add_column(title)
-    for model in results:
-        table.add_column(model, justify="right")
-    for row in zip(*results.values(), strict=True):
-        one = row[0]
-        languages = ", ".join(one.languages[:3]) + (" …" if len(one.languages) > 3 else "")
-        table.add_row(one.task, one.type, languages, one.metric, *(f"{m.score:.4f}" for m in row))
-    table.add_section()
-    for kind in next(iter(summary["mean_type"].values())):
-        means = (f"{by_type[kind]:.4f}" for by_type in summary["mean_type"].values())
-        table.add_row("mean", kind, "", "", *means)
-    table.add_row(
-        "mean over tasks", "", "", "", *(f"{m:.4f}" for m in summary["mean_task"].values())
-    )
-    if len(results) > 1:
-        table.add_row("Borda votes", "", "", "", *(f"{v:g}" for v in summary["borda"].values()))
-    console.print(table)
-    for task, found in summary["bootstrap"].items():
-        console.print(
-            f"{task}: nDCG@10 of the second minus the first {found['difference']:+.4f}, 95 % "
-            f"between {found['low']:+.4f} and {found['high']:+.4f}, p = {found['p_value']:.4f}",
-            highlight=False,
-        )
-
-
-def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 measured, 2 wrong use."""
-    parser = argparse.ArgumentParser(prog="evaluate", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "models", type=Path, nargs="+", help="folders that sentence-transformers loads"
-    )
-    parser.add_argument(
-        "--data", type=Path, nargs="+", default=[], help="folders of evaluation sets"
-    )
-    parser.add_argument(
-        "--tasks", nargs="+", default=[], help="mteb's names of tasks or benchmarks"
-    )
-    parser.add_argument("--out", type=Path, help="JSON file of all results and the comparison")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    args = parser.parse_args(argv)
-    console = Console()
-    # mteb's bars and its notes on other packages' changes would bury the table.
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    warnings.simplefilter("ignore")
-    try:
-        tasks = find_tasks(args.data, args.tasks)
-        names = _short_names(args.models)
-        results = {
-            name: evaluate(model, tasks, console)
-            for name, model in zip(names, args.models, strict=True)
-        }
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    summary = compare(results, args.seed)
-    print_results(console, results, summary)
-    if args.out:
-        found = {model: [asdict(m) for m in measured] for model, measured in results.items()}
-        _keep(args.out, {"results": found, **summary})
-        console.print(f"all of it: {args.out}", highlight=False)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

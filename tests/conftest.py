@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,3 +72,13 @@ def vllm_url(tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     with serve(tiny_llm, tmp_path_factory.mktemp("serve")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a copy of all-MiniLM-L6-v2; tests leave it as it is."""
+    from tests.minilm_gain import minilm_path
+
+    folder = tmp_path_factory.mktemp("model") / "minilm"
+    shutil.copytree(minilm_path(), folder)
+    return folder

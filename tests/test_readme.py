@@ -36,7 +36,17 @@ def test_make_takes_it(command: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     given = [word.split("=")[0] for word in shlex.split(command)[2:]]
-    assert set(given) <= {"LANG", "CORPUS", "PAIRS", "RUN", "ENGINE", "MODEL", "CONFIG", "SEED"}
+    assert set(given) <= {
+        "LANG",
+        "CORPUS",
+        "PAIRS",
+        "RUN",
+        "ENGINE",
+        "MODEL",
+        "CONFIG",
+        "SEED",
+        "DATA",
+    }
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "-m pipelines.generate" in c])

@@ -1,56 +1,19 @@
 """Evaluation of a real small model on folders, against the formulas on its vectors."""
 
-import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 
 from embedtrain import evaluate as evaluating
-from embedtrain.evaluate import compare, evaluate, find_tasks, main
+from embedtrain.evaluate import compare, evaluate, find_tasks
 from embedtrain.local_tasks import language_of, local_task
-from sdg.corpora import BUNDLED
 from sdg.errors import UserError
-from tests.minilm_gain import minilm_path
-
-
-def documents(lang: str) -> list[dict[str, str]]:
-    lines = (BUNDLED / f"{lang}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines][:20]
-
-
-def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def beir(folder: Path, lang: str) -> Path:
-    found = documents(lang)
-    write_lines(
-        folder / "corpus.jsonl",
-        [{"_id": f"d{i}", "title": "", "text": d["text"]} for i, d in enumerate(found)],
-    )
-    write_lines(
-        folder / "queries.jsonl",
-        [{"_id": f"q{i}", "text": d["title"]} for i, d in enumerate(found)],
-    )
-    (folder / "qrels").mkdir()
-    lines = ["query-id\tcorpus-id\tscore", *(f"q{i}\td{i}\t1" for i in range(len(found)))]
-    (folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "minilm"
-    shutil.copytree(minilm_path(), folder)
-    return folder
+from tests.evaluation_sets import beir, documents, write_lines
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +24,7 @@ def encoder(minilm: Path) -> SentenceTransformer:
 def test_retrieval_is_the_formulas(
     minilm: Path, encoder: SentenceTransformer, tmp_path: Path
 ) -> None:
-    (found,) = evaluate(minilm, [local_task(beir(tmp_path / "titles-sw", "sw"))], Console())
+    (found,) = evaluate(minilm, [local_task(beir(tmp_path / "titles-sw", "sw"))], print)
     rows = documents("sw")
     queries_BD = encoder.encode([row["title"] for row in rows], normalize_embeddings=True)
     documents_BD = encoder.encode([row["text"] for row in rows], normalize_embeddings=True)
@@ -86,7 +49,7 @@ def test_sts_is_spearmans_correlation(
         for i in range(20)
     ]
     write_lines(tmp_path / "sts-en" / "sts.jsonl", rows)
-    (found,) = evaluate(minilm, [local_task(tmp_path / "sts-en")], Console())
+    (found,) = evaluate(minilm, [local_task(tmp_path / "sts-en")], print)
     a_BD = encoder.encode([row["sentence1"] for row in rows], normalize_embeddings=True)
     b_BD = encoder.encode([row["sentence2"] for row in rows], normalize_embeddings=True)
     wanted = spearmanr((a_BD * b_BD).sum(axis=1), [row["score"] for row in rows]).statistic
@@ -100,54 +63,18 @@ def test_bitext_and_classification_of_what_is_easy(minilm: Path, tmp_path: Path)
     labelled = [{"text": f"{'good' if i % 2 else 'bad'} news", "label": i % 2} for i in range(16)]
     for split in ("train", "test"):
         write_lines(tmp_path / "mood-en" / f"{split}.jsonl", labelled)
-    found = evaluate(
-        minilm, find_tasks([tmp_path / "upper-en", tmp_path / "mood-en"], []), Console()
-    )
+    found = evaluate(minilm, find_tasks([tmp_path / "upper-en", tmp_path / "mood-en"], []), print)
     assert [(m.type, m.score) for m in found] == [("BitextMining", 1.0), ("Classification", 1.0)]
-
-
-def test_two_models_are_compared_on_the_same_queries(
-    minilm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = tmp_path / "shorter"
-    shutil.copytree(minilm, other)
-    settings = json.loads((other / "sentence_bert_config.json").read_text())
-    (other / "sentence_bert_config.json").write_text(json.dumps({**settings, "max_seq_length": 4}))
-    sets = [beir(tmp_path / f"titles-{lang}", lang) for lang in ("en", "sw")]
-    arguments = [
-        str(other),
-        str(minilm),
-        "--data",
-        *map(str, sets),
-        "--out",
-        str(tmp_path / "r.json"),
-    ]
-    assert main(arguments) == 0
-    found = json.loads((tmp_path / "r.json").read_text())
-    first, second = (found["results"][name] for name in ("shorter", "minilm"))
-    assert found["borda"] == {"shorter": 0.0, "minilm": 2.0}
-    differences = [
-        task_b["by_query"][q] - task_a["by_query"][q]
-        for task_a, task_b in zip(first, second, strict=True)
-        for q in task_a["by_query"]
-    ]
-    overall = found["bootstrap"]["all queries"]
-    assert overall["difference"] == pytest.approx(np.mean(differences))
-    assert overall["low"] < overall["difference"] < overall["high"]
-    shown = capsys.readouterr().out
-    assert "mean over tasks" in shown
-    assert "Borda votes" in shown
-    assert "all queries: nDCG@10 of the second minus the first" in shown
 
 
 def test_a_finished_hub_task_is_not_measured_again(
     minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = local_task(beir(tmp_path / "kept-sw", "sw"))
-    (first,) = evaluate(minilm, [task], Console())
+    (first,) = evaluate(minilm, [task], print)
     shutil.move(tmp_path / "kept-sw", tmp_path / "gone")  # now it is not a folder that can change
     monkeypatch.setattr(evaluating, "_measure", lambda *_: pytest.fail("measured again"))
-    assert evaluate(minilm, [task], Console()) == [first]
+    assert evaluate(minilm, [task], print) == [first]
 
 
 def test_another_model_under_the_same_name_is_measured_anew(minilm: Path, tmp_path: Path) -> None:
@@ -199,7 +126,7 @@ def test_what_cannot_be_measured_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="two tasks are called one_sw"):
         find_tasks([folder, folder], [])
     with pytest.raises(UserError, match="no model folder"):
-        evaluate(tmp_path, [local_task(folder)], Console())
+        evaluate(tmp_path, [local_task(folder)], print)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ def _make_call(
         ordinal=ordinal,
         task="retrieval",
         lang="sw",
+        positive_lang="sw",
         controls="{}",
         prompt="retrieval/short_query",
         prompt_sha="0" * 12,
