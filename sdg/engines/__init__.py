@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sdg.engines.base import Engine, Reply, Resources, Session
+from sdg.engines.base import Engine, Hear, Reply, Resources, Session, hear_nothing
 from sdg.engines.extractive import ExtractiveEngine
 from sdg.engines.openai import OpenAIEngine
 from sdg.engines.vllm import VLLMEngine
@@ -15,9 +15,11 @@ __all__ = [
     "AnyEngine",
     "Engine",
     "ExtractiveEngine",
+    "Hear",
     "OpenAIEngine",
     "Reply",
     "Resources",
     "Session",
     "VLLMEngine",
+    "hear_nothing",
 ]

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from sdg.engines.base import Engine, Reply, Resources, Session
+from sdg.engines.base import Engine, Hear, Reply, Resources, Session, hear_nothing
 from sdg.errors import UserError
 from sdg.prompting import Prompt
 from sdg.schema import Call
@@ -115,6 +115,7 @@ class ExtractiveEngine(Engine):
     """Answers from the document alone."""
 
     writes_any_language: ClassVar[bool] = False
+    keeps_replies: ClassVar[bool] = False  # made anew in less time than it takes to look them up
 
     name: Literal["extractive"] = "extractive"
     model: Literal[""] = ""
@@ -143,8 +144,11 @@ class ExtractiveEngine(Engine):
 
 
 class _ExtractiveSession(Session):
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
-        return [_answer(call) for call in calls]
+    def answer(self, calls: Sequence[Call], hear: Hear = hear_nothing) -> list[Reply]:
+        replies = [_answer(call) for call in calls]
+        for call, reply in zip(calls, replies, strict=True):
+            hear(call, reply)
+        return replies
 
 
 def _answer(call: Call) -> Reply:

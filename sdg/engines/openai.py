@@ -19,7 +19,7 @@ import openai
 from openai.types.chat import ChatCompletion
 from pydantic import ConfigDict, Field, field_validator
 
-from sdg.engines.base import Engine, Reply, Resources, Session
+from sdg.engines.base import Engine, Hear, Reply, Resources, Session, hear_nothing
 from sdg.engines.endpoint import (
     DEFAULT_URL,
     at_home,
@@ -35,7 +35,6 @@ from sdg.engines.serving import LoopThread, messages_of, request_seed, sampling_
 from sdg.errors import UserError
 from sdg.prompting import Prompt
 from sdg.schema import Call
-from sdg.tasks import TASKS
 from sdg.text import rng
 
 CONNECT_S = 5.0
@@ -102,6 +101,13 @@ class OpenAIEngine(Engine):
                     f"MODEL={self.model}: {url} has no such model{offer(names, self.model)}"
                 )
 
+    def shaping(self) -> dict[str, Any]:
+        # Not the URL: a server that moves is the same model still.
+        return {"structured": self.structured, "extra_body": self.extra_body}
+
+    def reply_schema(self, call: Call) -> dict[str, Any] | None:
+        return super().reply_schema(call) if self.structured == "json_schema" else None
+
     def resources(self) -> Resources:
         # One replica: `concurrency` is then what the endpoint sees.
         return Resources(replicas=1, shards_in_flight=self.shards_in_flight)
@@ -159,15 +165,20 @@ class _OpenAISession(Session):
         self._num_failed_in_row = 0
         self._num_answered = 0
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
-        return self._loop.run(self._answer_all(calls))
+    def answer(self, calls: Sequence[Call], hear: Hear = hear_nothing) -> list[Reply]:
+        return self._loop.run(self._answer_all(calls, hear))
 
     def close(self) -> None:
         self._loop.run(self._client.close())
         self._loop.close()
 
-    async def _answer_all(self, calls: Sequence[Call]) -> list[Reply]:
-        tasks = [asyncio.create_task(self._answer(call)) for call in calls]
+    async def _answer_all(self, calls: Sequence[Call], hear: Hear) -> list[Reply]:
+        async def answer(call: Call) -> Reply:
+            reply = await self._answer(call)
+            hear(call, reply)
+            return reply
+
+        tasks = [asyncio.create_task(answer(call)) for call in calls]
         try:
             return await asyncio.gather(*tasks)
         finally:
@@ -223,8 +234,7 @@ class _OpenAISession(Session):
         if self._engine.structured == "json_object":
             request["response_format"] = {"type": "json_object"}
         elif self._engine.structured == "json_schema":
-            schema = TASKS[call.task].json_schema(call)
-            named = {"name": call.task, "schema": schema, "strict": True}
+            named = {"name": call.task, "schema": self._engine.reply_schema(call), "strict": True}
             request["response_format"] = {"type": "json_schema", "json_schema": named}
         return request
 

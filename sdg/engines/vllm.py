@@ -28,8 +28,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sdg.engines.base import Engine, Reply, Resources, Session
+from sdg.engines.base import Engine, Hear, Reply, Resources, Session, hear_nothing
 from sdg.engines.serving import LoopThread, messages_of, one_line, request_seed, sampling_of
+from sdg.engines.shaping import folder_stamp, shaping_arguments
 from sdg.errors import UserError
 from sdg.prompting import Prompt
 from sdg.schema import Call
@@ -84,6 +85,14 @@ class VLLMEngine(Engine):
             )
         self._check_model()
         self._check_engine_args()
+
+    def shaping(self) -> dict[str, Any]:
+        return {
+            "folder": folder_stamp(self.model),
+            "quantization": self.quantization,
+            "chat_template_kwargs": self.chat_template_kwargs,
+            **shaping_arguments(self.engine_args),
+        }
 
     def resources(self) -> Resources:
         if is_cpu_build():
@@ -210,8 +219,8 @@ class _VLLMSession(Session):
             if os.environ.get(LOG_CONFIG, "").startswith(self._folder.name):
                 del os.environ[LOG_CONFIG]
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
-        return self._loop.run(self._answer_all(calls))
+    def answer(self, calls: Sequence[Call], hear: Hear = hear_nothing) -> list[Reply]:
+        return self._loop.run(self._answer_all(calls, hear))
 
     def close(self) -> None:
         self._loop.run(self._shut_down())
@@ -223,8 +232,13 @@ class _VLLMSession(Session):
     async def _shut_down(self) -> None:
         self._llm.shutdown()
 
-    async def _answer_all(self, calls: Sequence[Call]) -> list[Reply]:
-        return list(await asyncio.gather(*(self._answer(call) for call in calls)))
+    async def _answer_all(self, calls: Sequence[Call], hear: Hear) -> list[Reply]:
+        async def answer(call: Call) -> Reply:
+            reply = await self._answer(call)
+            hear(call, reply)
+            return reply
+
+        return list(await asyncio.gather(*(answer(call) for call in calls)))
 
     async def _answer(self, call: Call) -> Reply:
         from vllm.exceptions import VLLMClientError, VLLMError

@@ -8,6 +8,7 @@ What the model must answer follows from the family, that kind, and the prompt's 
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -121,7 +122,8 @@ class Task(ABC):
 
     def json_schema(self, call: Call) -> dict[str, Any]:
         """JSON schema of the reply to a call; vLLM and endpoints are held to it."""
-        return self.model_of(call).model_json_schema()
+        schema: dict[str, Any] = json.loads(_schema_of(self.model_of(call)))
+        return schema
 
     def read(self, call: Call) -> Answer:
         """The reply of an answered call; raises `Rejected` with the reason."""
@@ -233,6 +235,12 @@ class Task(ABC):
                 seed=run_seed,
             ),
         )
+
+
+@lru_cache(maxsize=64)
+def _schema_of(model: type[BaseModel]) -> str:
+    """As text, so that a change to one copy changes no other; pydantic makes it anew each time."""
+    return json.dumps(model.model_json_schema())
 
 
 def controls_of(call: Call) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sdg.engines import ExtractiveEngine, Reply, Session
+from sdg.engines import ExtractiveEngine, Hear, Reply, Session, hear_nothing
 from sdg.engines.openai import OpenAIEngine
 from sdg.schema import Call, rows_of, to_table
 from sdg.stage import Context, Group, Inputs, Result, Shard
@@ -22,7 +22,7 @@ class Scripted(Session):
         self.replies = list(replies)
         self.batches: list[int] = []
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+    def answer(self, calls: Sequence[Call], hear: Hear = hear_nothing) -> list[Reply]:
         self.batches.append(len(calls))
         return self.replies
 
