@@ -4,15 +4,15 @@
         SET=engine.base_url=http://localhost:8000/v1
 
 The key comes from the environment alone and is in no setting, log, message or output. A row that
-the endpoint refuses is a row's error; what no row can succeed with stops the run with one line.
-Waiting follows the usual exponential back-off with jitter, or the server's `Retry-After`.
+the endpoint refuses is a row's error; what no row can succeed with stops the run with one line, and
+so does an endpoint that is down, or refuses all for its rate limit, for longer than one would wait.
+Until then nothing is lost: a row is given up only while the endpoint answers others.
 """
 
 import asyncio
 import os
-import re
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import openai
@@ -27,10 +27,9 @@ from sdg.engines.endpoint import (
     knows,
     listed,
     offer,
-    refused_key,
-    said_by,
-    unreachable,
 )
+from sdg.engines.failures import Asked, Failure, classify
+from sdg.engines.limits import ROOM_AFTER, AdaptiveLimit, Breaker, Gate, backoff_s
 from sdg.engines.serving import LoopThread, messages_of, request_seed, sampling_of
 from sdg.errors import UserError
 from sdg.prompting import Prompt
@@ -39,17 +38,14 @@ from sdg.text import rng
 
 CONNECT_S = 5.0
 CHECK_S = 10.0  # for one answer during `check`
-GIVE_UP_S = 25.0  # of connections refused with nothing else in between
-BACKOFF_S, MAX_BACKOFF_S = 0.5, 8.0
-MAX_RETRY_AFTER_S = 60.0
-STOP_AFTER_FAILED = 16  # calls in a row that failed for good: it is the endpoint, not the rows
+GIVE_UP_S = 30.0  # of nearly all requests failing
+GIVE_UP_LIMITED_S = 600.0  # of nearly all being refused for a rate limit
+MAX_RETRY_AFTER_S = 600.0  # asked for by the server; if more, the run is better given again then
+_GO_ON = "what came back is kept: when it is well again, give the same command again"
 RESERVED = frozenset(
     {"model", "messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "seed"}
     | {"response_format", "n", "stream"}
 )
-
-_TOO_LONG = re.compile(r"context.?(length|size|window)|too many tokens|too long", re.IGNORECASE)
-_FORMAT = re.compile(r"response.?format|json.?schema|structured.?output|grammar", re.IGNORECASE)
 
 
 class OpenAIEngine(Engine):
@@ -57,14 +53,16 @@ class OpenAIEngine(Engine):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     speed_only: ClassVar[frozenset[str]] = frozenset(
-        {"concurrency", "timeout_s", "max_attempts", "shards_in_flight"}
+        {"concurrency", "min_concurrency", "timeout_s", "max_attempts", "shards_in_flight"}
     )
 
     name: Literal["openai"] = "openai"
     base_url: str = ""
-    concurrency: int = Field(default=32, ge=1)  # requests in flight, over all shards
+    # Requests in flight, over all shards: as many as the endpoint bears, within these bounds.
+    concurrency: int = Field(default=32, ge=1)
+    min_concurrency: int = Field(default=1, ge=1)
     timeout_s: float = Field(default=120, gt=0)  # for one whole answer
-    max_attempts: int = Field(default=5, ge=1)
+    max_attempts: int = Field(default=5, ge=1)  # of a row that fails while others are answered
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
     # OpenAI's reasoning models know the newer name alone, most other servers the older.
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -137,19 +135,9 @@ class OpenAIEngine(Engine):
         return url, key or "none"
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """What went wrong with one attempt."""
-
-    kind: str  # the row's error, if it comes to that
-    retry: bool = True
-    wait_s: float = 0.0  # asked for by the server
-    stop: str = ""  # why no row can succeed; "" where it is this row's matter
-    unreachable: bool = False  # nobody there: no fault of the row's
-    said: str = ""
-
-
 class _OpenAISession(Session):
+    """Its state is touched on the loop's thread alone."""
+
     def __init__(self, engine: OpenAIEngine) -> None:
         self._engine = engine
         self._url, key = engine.endpoint()
@@ -158,12 +146,13 @@ class _OpenAISession(Session):
             base_url=self._url, api_key=key, timeout=timeout, max_retries=0
         )
         self._loop = LoopThread("openai")
-        self._slots = asyncio.Semaphore(engine.concurrency)
-        # The state of the endpoint, touched on the loop's thread alone.
+        self._limit = AdaptiveLimit(engine.concurrency, engine.min_concurrency)
+        self._gate = Gate(self._limit)
+        self._down = Breaker(GIVE_UP_S)
+        self._limited = Breaker(GIVE_UP_LIMITED_S)
+        self._num_failed_in_row = self._num_pauses = 0
+        self._answered = self._is_probing = False
         self._stopped = ""
-        self._down_since: float | None = None
-        self._num_failed_in_row = 0
-        self._num_answered = 0
 
     def answer(self, calls: Sequence[Call], hear: Hear = hear_nothing) -> list[Reply]:
         return self._loop.run(self._answer_all(calls, hear))
@@ -187,38 +176,53 @@ class _OpenAISession(Session):
 
     async def _answer(self, call: Call) -> Reply:
         request = self._request(call)
-        num_failures = attempts = 0
-        async with self._slots:
-            while True:
+        attempts = num_failures = 0
+        while True:
+            async with self._gate.place(in_front=attempts > 0):
                 if self._stopped:
                     raise UserError(self._stopped)
                 attempts += 1
-                outcome = await self._attempt(request, attempts)
-                if isinstance(outcome, Reply):
-                    return outcome
-                num_failures += not outcome.unreachable
-                self._note(outcome)
-                if not outcome.retry or num_failures >= self._engine.max_attempts:
-                    self._note_lost_row(outcome)
-                    return Reply(text=None, error=outcome.kind, attempts=attempts)
-                await asyncio.sleep(_wait_s(call, attempts, outcome))
+                rand = rng("backoff", call.id, attempts)
+                outcome = await self._attempt(request, rand)
+            if isinstance(outcome, ChatCompletion):
+                return _reply(outcome, attempts)
+            num_failures += outcome.the_rows
+            given_up = num_failures >= self._engine.max_attempts and not self._down.is_bad
+            if given_up or not outcome.retry:
+                return Reply(text=None, error=outcome.kind, attempts=attempts)
+            await asyncio.sleep(outcome.wait_s + backoff_s(attempts, rand))
 
-    async def _attempt(self, request: dict[str, Any], attempts: int) -> Reply | _Failure:
+    async def _attempt(
+        self, request: dict[str, Any], rand: random.Random
+    ) -> ChatCompletion | Failure:
+        sent_at = asyncio.get_running_loop().time()
+        outcome = await self._ask(request)
+        if isinstance(outcome, ChatCompletion):
+            self._limit.answered()
+            self._answered = True
+            self._note_well()
+        elif outcome.stop:
+            self._stop(outcome.stop)
+        elif not outcome.retry:
+            self._note_well()
+        else:
+            await self._note(outcome, sent_at, rand)
+        return outcome
+
+    async def _ask(self, request: dict[str, Any]) -> ChatCompletion | Failure:
         try:
             # The SDK's timeout is for each read; a server that drips bytes would never meet it.
             async with asyncio.timeout(self._engine.timeout_s):
                 completion = await self._client.chat.completions.create(**request)
         except (openai.APIError, TimeoutError, ValueError) as error:  # ValueError: not JSON
-            failure = self._classified(error)
-            if not failure.unreachable:
-                self._down_since = None
-            return failure
-        self._down_since = None
+            engine = self._engine
+            return classify(
+                error,
+                Asked(self._url, engine.model, engine.timeout_s, engine.structured, self._answered),
+            )
         if not isinstance(completion, ChatCompletion) or not completion.choices:
-            return _Failure("server_error", said="not a chat completion")
-        self._num_failed_in_row = 0
-        self._num_answered += 1
-        return _reply(completion, attempts)
+            return Failure("server_error", "not a chat completion")
+        return completion
 
     def _request(self, call: Call) -> dict[str, Any]:
         sampling = sampling_of(call)
@@ -238,93 +242,57 @@ class _OpenAISession(Session):
             request["response_format"] = {"type": "json_schema", "json_schema": named}
         return request
 
-    def _classified(self, error: Exception) -> _Failure:
-        cause = type(error.__cause__).__name__  # by name: httpx's or httpx2's, as the SDK's age
-        if cause in ("ConnectError", "ConnectTimeout"):
-            return _Failure("connection", unreachable=True, said=unreachable(error))
-        if isinstance(error, openai.APITimeoutError | TimeoutError):
-            return _Failure("timeout", said=f"no answer in {self._engine.timeout_s:g} s")
-        if isinstance(error, openai.APIConnectionError):
-            return _Failure("connection", said=unreachable(error))
-        if not isinstance(error, openai.APIStatusError):
-            return _Failure("server_error", said="not a chat completion")
-        return self._classified_status(error)
-
-    def _classified_status(self, error: openai.APIStatusError) -> _Failure:
-        status, said = error.status_code, said_by(error)
-        where = f"{self._url}, MODEL={self._engine.model}"
-        if status == 429 and error.code == "insufficient_quota":
-            return _Failure("rate_limited", stop=f"{where}: the account's quota is used up: {said}")
-        if status == 429:
-            return _Failure("rate_limited", wait_s=_retry_after(error), said=said)
-        if status in (408, 409) or (status >= 500 and status != 501):
-            kind = "timeout" if status == 408 else "server_error"
-            return _Failure(kind, wait_s=_retry_after(error), said=f"HTTP {status} {said}".strip())
-        # A 403 after good answers is about what a row says (moderation), not about the key.
-        if status == 401 or (status == 403 and not self._num_answered):
-            return _Failure("bad_request", stop=refused_key(self._url, status))
-        if status == 404:
-            advice = f"check MODEL and engine.base_url{'' if '/v1' in self._url else ' (no /v1?)'}"
-            return _Failure("bad_request", stop=f"{where}: HTTP 404 {said}; {advice}")
-        if _TOO_LONG.search(f"{error.code} {said}"):
-            return _Failure("prompt_too_long", retry=False)
-        if "max_completion_tokens" in said:
-            advice = "set engine.max_tokens_field: max_completion_tokens"
-            return _Failure("bad_request", stop=f"{where}: {said}; {advice}")
-        if self._engine.structured != "none" and _FORMAT.search(f"{error.param} {said}"):
-            other = "none" if self._engine.structured == "json_object" else "json_object or none"
-            advice = f"set engine.structured: {other}"
-            return _Failure(
-                "bad_request", stop=f"{where}: {said or 'no response_format'}; {advice}"
-            )
-        said = said or f"HTTP {status}"
-        return _Failure(f"bad_request: {said}", retry=False, said=said)
-
-    def _note(self, failure: _Failure) -> None:
-        """Stop the session where no row can succeed."""
-        if failure.stop:
-            self._stop(failure.stop)
-        if not failure.unreachable:
-            return
+    def _note_well(self) -> None:
+        """The endpoint answered, be it that it does not like the row."""
         now = asyncio.get_running_loop().time()
-        if self._down_since is None:
-            self._down_since = now
-        if now - self._down_since >= GIVE_UP_S:
-            self._stop(
-                f"{self._url}: stopped answering ({failure.said}); finished shards are kept: "
-                f"when it is up again, run the same command again"
-            )
+        self._down.record(False, now)
+        self._limited.record(False, now)
+        self._num_failed_in_row = self._num_pauses = 0
 
-    def _note_lost_row(self, failure: _Failure) -> None:
-        if failure.kind == "prompt_too_long":
-            return
-        self._num_failed_in_row += 1
-        if self._num_failed_in_row >= STOP_AFTER_FAILED:
+    async def _note(self, failure: Failure, sent_at: float, rand: random.Random) -> None:
+        """What a failure that may pass means for all: ask less, wait, or stop the run."""
+        now = asyncio.get_running_loop().time()
+        if failure.overload:
+            self._limit.overloaded(sent_at, now)
+        if failure.wait_s > MAX_RETRY_AFTER_S:
             self._stop(
-                f"{self._url}, MODEL={self._engine.model}: {self._num_failed_in_row} calls in a "
-                f"row failed, the last with {failure.kind.split(':')[0]} ({failure.said}); "
-                f"finished shards are kept: mend it, then run the same command again"
+                f"{self._url}: asks to wait {failure.wait_s / 60:.0f} minutes ({failure.said}); "
+                f"{_GO_ON}"
             )
+        self._gate.pause(failure.wait_s)
+        self._num_failed_in_row += 1
+        if self._num_failed_in_row >= ROOM_AFTER and not self._gate.is_closed:
+            self._num_pauses += 1
+            self._gate.pause(backoff_s(self._num_pauses, rand))
+        breaker = self._limited if failure.kind == "rate_limited" else self._down
+        breaker.record(True, now)
+        if breaker.is_open(now) and not self._is_probing:
+            await self._make_sure(failure)
+
+    async def _make_sure(self, failure: Failure) -> None:
+        """Ask the least there is to ask. If that is answered, it is the rows that fail."""
+        self._is_probing = True
+        try:
+            outcome = await self._ask(
+                {
+                    "model": self._engine.model,
+                    "messages": [{"role": "user", "content": "."}],
+                    self._engine.max_tokens_field: 1,
+                }
+            )
+        finally:
+            self._is_probing = False
+        if isinstance(outcome, Failure) and outcome.retry:
+            self._stop(
+                f"{self._url}, MODEL={self._engine.model}: nearly all requests fail, the last with "
+                f"{failure.kind} ({failure.said}); {_GO_ON}"
+            )
+        self._down.reset()
+        self._limited.reset()
 
     def _stop(self, message: str) -> None:
         self._stopped = self._stopped or message
         raise UserError(self._stopped)
-
-
-def _retry_after(error: openai.APIStatusError) -> float:
-    """Seconds that the server asks to wait, capped; 0 where it names none (or a date)."""
-    try:
-        asked = float(error.response.headers.get("retry-after", ""))
-    except ValueError:
-        return 0.0
-    return min(max(asked, 0.0), MAX_RETRY_AFTER_S)
-
-
-def _wait_s(call: Call, attempts: int, failure: _Failure) -> float:
-    """Seconds before the next attempt: doubling, within a cap, never sooner than asked for."""
-    jitter = rng("backoff", call.id, attempts).uniform(0.5, 1.0)
-    backoff = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** min(attempts - 1, 10))
-    return failure.wait_s + backoff * jitter
 
 
 def _reply(completion: ChatCompletion, attempts: int) -> Reply:

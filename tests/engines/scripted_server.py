@@ -51,6 +51,20 @@ def reset() -> Step:
     return act
 
 
+def cut() -> Step:
+    """Half of an answer, and the connection closed."""
+
+    def act(handler: "Handler") -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", "900")
+        handler.end_headers()
+        handler.wfile.write(b'{"id": "1", "choices": [{"ind')
+        handler.close_connection = True
+
+    return act
+
+
 class ScriptedServer(ThreadingHTTPServer):
     """Plays `script`, one step a request, then `default` for ever."""
 
