@@ -1,5 +1,6 @@
 """The one interface of the pipeline: a stage takes a shard and gives what it kept and dropped."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +124,24 @@ def no_rows(shard: str, columns: list[str] | None) -> pa.Table:
 
 
 NO_INPUT = Inputs((), no_rows)  # of a first stage; it loads its own shards
+
+
+class InParts(ABC):
+    """What a stage's `open` gives where it may be too large for one worker: in parts, each of them
+    held by one worker, which answers for it. `gather` asks for all parts."""
+
+    num_parts: int
+
+    def __init__(self) -> None:
+        # Where there are several workers, the cluster has each answer for its own parts.
+        self.gather: Callable[[Any], list[Any]] = self._answer_all
+
+    @abstractmethod
+    def answer(self, part: int, question: Any) -> Any:
+        """What one part has to say to a question."""
+
+    def _answer_all(self, question: Any) -> list[Any]:
+        return [self.answer(part, question) for part in range(self.num_parts)]
 
 
 class Stage(BaseModel):

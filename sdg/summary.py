@@ -12,6 +12,7 @@ import yaml
 
 from sdg.campaign import Outcome
 from sdg.languages import Language
+from sdg.runner import StageReport
 from sdg.schema import SCHEMA_VERSION
 from sdg.store import write_atomically, write_json
 
@@ -82,9 +83,20 @@ def make_summary(
             {"stages": [asdict(done.report) for done in finished.values()]}
             for finished in outcome.rounds
         ],
+        "mining": mining_by_language(reports),
         "models": outcome.models,
         "quota": {name: cell.model_dump() for name, cell in outcome.cells.items()},
     }
+
+
+def mining_by_language(reports: Sequence[StageReport]) -> dict[str, dict[str, int]]:
+    """Queries by language that negatives were looked for, and those that got enough."""
+    found: dict[str, dict[str, int]] = {}
+    for name, num in (item for report in reports for item in report.counters.items()):
+        kind, sign, lang = name.partition(":")
+        if sign and kind in ("asked", "served"):
+            found.setdefault(lang, {"asked": 0, "served": 0})[kind] = num
+    return dict(sorted(found.items()))
 
 
 def write_summary(run_dir: Path, summary: dict[str, Any], langs: Sequence[Language]) -> None:

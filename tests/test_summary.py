@@ -48,6 +48,7 @@ def report(name: str, num_in: int, dropped: dict[str, int], **counters: int) -> 
 REPORTS = [
     report("seed", 10, {"too_short": 2}),
     report("infer", 32, {"a|b\n---": 1}, calls=33, tokens_in=100, tokens_out=50),
+    report("mine", 31, {}, negatives=240, **{"asked:sw": 20, "served:sw": 19, "asked:am": 11}),
     report("mix", 31, {}),
 ]
 SETTINGS = {
@@ -117,10 +118,14 @@ def test_counts_are_those_of_the_files(tmp_path: Path) -> None:
         assert sum(summary[key].values()) == summary["examples"] == 3
     assert list(summary["by_license"]) == ["mit", "cc-by-4.0"]  # most first
     assert (summary["calls"], summary["tokens_in"], summary["tokens_out"]) == (33, 100, 50)
-    assert summary["seconds"] == 4.5
+    assert summary["seconds"] == 6.0
     assert summary["files"] == ["examples/00000.parquet", "examples/00001.parquet"]
     assert summary["bytes"] == sum(path.stat().st_size for path in examples.iterdir())
-    assert [stage["num_in"] for stage in summary["stages"]] == [10, 32, 31]
+    assert summary["mining"] == {
+        "am": {"asked": 11, "served": 0},
+        "sw": {"asked": 20, "served": 19},
+    }
+    assert [stage["num_in"] for stage in summary["stages"]] == [10, 32, 31, 31]
     assert json.loads(json.dumps(summary)) == summary
 
 
@@ -133,8 +138,8 @@ def test_the_card_says_what_the_summary_says(tmp_path: Path) -> None:
     assert front["size_categories"] == ["n<1K"]
     stages, prompts, _, languages, licenses = tables_of(body)
     assert stages[1] == ["seed", "10", "8", "8", "too_short 2"]
-    assert [row[0] for row in stages] == ["stage", "seed", "infer", "mix"]
-    assert stages[3][-1] == "0"
+    assert [row[0] for row in stages] == ["stage", "seed", "infer", "mine", "mix"]
+    assert stages[4][-1] == "0"
     assert prompts[1:] == [["retrieval/short_query", "2"]]
     assert languages[1:] == [["sw", "2"]]
     assert sorted(licenses[1:]) == [["CC-BY-4.0", "1"], ["mit", "1"]]

@@ -1,163 +1,311 @@
 """mine: pairs -> examples with hard negatives, found in the run's own passages.
 
-Positive-aware mining (NV-Retriever, arXiv 2407.15831, TopK-PercPos): the nearest passages whose
-score is below `max_share` of the positive's. What could be a false negative is masked before the
-nearest are taken, so that no query is starved: the pair's own passage, copies of it, other
-positives of the same query, and any passage that contains the query or the positive.
+Positive-aware mining (NV-Retriever, arXiv 2407.15831, section 4.2): the passages nearest to the
+query by a teacher, whose score is below `max_share` of the positive's (TopK-PercPos), `min_margin`
+below it (TopK-MarginPos), or below `max_score` (TopK-Abs). With several teachers each gives its
+nearest, and a passage must pass under every one. What could be a false negative is masked before
+the nearest are taken, so that no query is starved: whatever answers the query as far as the run
+knows, near copies of it, what contains the query or the positive, and known translations.
 """
 
-import json
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
-from scipy import sparse
+from pydantic import Field, model_validator
 
+from sdg.languages import language
+from sdg.passages import Passages, overlap, shingles, write_passages
 from sdg.schema import Example, Pair, rows_of, to_table
-from sdg.stage import Context, Inputs, Result, Shard, Stage, dropped_rows
-from sdg.store import write_json
+from sdg.search import Candidates, Questions, ban, merge, search
+from sdg.stage import ACCEPTED, Context, InParts, Inputs, Result, Shard, Stage, dropped_rows
 from sdg.tasks import TASKS
-from sdg.teacher import LexicalTeacher
-from sdg.text import canonical, digest
+from sdg.teachers import AnyTeacher, Encoder, LexicalTeacher
+from sdg.text import canonical, digest, rng
+from sdg.vectors import Matrix, dots
 
-BLOCK = 256  # queries scored at once against the pool
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Passages that negatives are taken from, and the teacher that ranks them."""
-
-    teacher: LexicalTeacher
-    texts: list[str]
-    canonical: list[str]
-    vectors_ND: sparse.csr_matrix
-    other_positives: dict[str, frozenset[str]]  # digest of a query -> canonical passages
+BATCH = 1024  # pairs searched for at once
+SPARE = 8  # candidates asked for beyond those wanted, for the ones that their text rules out
 
 
 class MineStage(Stage):
-    """Finds each pair's hard negatives and scores them with the teacher."""
+    """Finds each pair's hard negatives and scores them with the teachers."""
 
     name: ClassVar[str] = "mine"
+    version: ClassVar[int] = 2
     takes = Pair
     gives = Example
+    speed_only: ClassVar[frozenset[str]] = frozenset({"part_rows", "memory_mb"})
 
+    teachers: tuple[AnyTeacher, ...] = Field((LexicalTeacher(),), min_length=1)
     num_negatives: int = Field(8, ge=1)  # wanted for each pair
     min_negatives: int = Field(4, ge=1)  # a pair with fewer is dropped
-    max_share: float = Field(0.95, gt=0, le=1)  # of the positive's score that a negative may have
-    max_similarity: float = Field(0.8, gt=0, le=1)  # to the pair's passage: above it is a copy
-    ngrams: tuple[int, int] = (2, 4)  # characters, inside words
-    pool_size: int = 20_000  # passages searched; more are sampled down by seeded hash
+    # What a negative scores: below this share of the positive's score, by this much, and this.
+    max_share: float | None = Field(0.95, gt=0, le=1)
+    min_margin: float | None = Field(None, gt=0)
+    max_score: float | None = None
+    max_similarity: float = Field(0.8, gt=0, le=1)  # share of the positive's shingles: a near copy
+    skip: int = Field(0, ge=0)  # of the nearest that are left, the first
+    sample_from: int | None = Field(None, ge=1)  # so many after those; None: the nearest
+    round_trip: int | None = Field(None, ge=1)  # rank at which the pair's own document comes back
+    pool_size: int = Field(20_000, ge=1)  # passages searched; more are sampled by seeded hash
+    part_rows: int = Field(100_000, ge=1)  # passages that one worker holds and searches
+    memory_mb: int = Field(256, ge=1)  # that the scores of a search take at most
+
+    @model_validator(mode="after")
+    def _possible(self) -> "MineStage":
+        if self.sample_from and self.sample_from < self.num_negatives:
+            raise ValueError(
+                f"sample_from: {self.num_negatives} negatives cannot be sampled from "
+                f"{self.sample_from}; give as many, or more"
+            )
+        return self
+
+    def fingerprint(self) -> dict[str, Any]:
+        settings = [
+            teacher.model_dump(mode="json", exclude=set(teacher.speed_only))
+            for teacher in self.teachers
+        ]
+        return {**super().fingerprint(), "teachers": settings}
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
-        """Draw the pool from all seeds, fit the teacher on it, note queries asked of several."""
-        picked = self._draw_pool(inputs.earlier["seed"], ctx)
-        batches = (picked[i : i + 1000] for i in range(0, len(picked), 1000))
-        teacher = LexicalTeacher.fit(batches, self.ngrams)
-        teacher.save(ctx.dir / "teacher.npz")
-        write_json(ctx.dir / "pool.json", picked)
-        sparse.save_npz(ctx.dir / "vectors.npz", teacher.encode(picked))
-        write_json(ctx.dir / "shared_queries.json", _shared_queries(inputs))
+        """Draw the passages from all seeds and documents, and let the teachers read them."""
+        rounds = [inputs.earlier[ACCEPTED]] if ACCEPTED in inputs.earlier else []
+        seeds = inputs.earlier["seed"]
+        write_passages(ctx.dir, seeds, [*rounds, inputs], self.pool_size, ctx.seed)
+        passages = Passages(ctx.dir)
+        for i, teacher in enumerate(self.teachers):
+            teacher.fit(passages.batches(), ctx.dir / f"teacher-{i}.npz")
 
-    def _draw_pool(self, seeds: Inputs, ctx: Context) -> list[str]:
-        """Texts of the `pool_size` passages of lowest seeded hash, each text once."""
-        ranked: dict[str, str] = {}
-        for table in seeds.tables(["id", "text"]):
-            for row in table.to_pylist():
-                key, text = digest("pool", ctx.seed, canonical(row["text"])), row["text"]
-                ranked[key] = min(text, ranked.get(key, text))
-            if len(ranked) > 2 * self.pool_size:
-                ranked = {key: ranked[key] for key in sorted(ranked)[: self.pool_size]}
-        return [ranked[key] for key in sorted(ranked)[: self.pool_size]]
+    def open(self, ctx: Context) -> "Miner":
+        encoders = [t.open(ctx.dir / f"teacher-{i}.npz") for i, t in enumerate(self.teachers)]
+        return Miner(self, ctx.seed, Passages(ctx.dir), encoders)
 
-    def open(self, ctx: Context) -> Pool:
-        texts = json.loads((ctx.dir / "pool.json").read_text(encoding="utf-8"))
-        shared = json.loads((ctx.dir / "shared_queries.json").read_text(encoding="utf-8"))
-        return Pool(
-            teacher=LexicalTeacher.load(ctx.dir / "teacher.npz"),
-            texts=texts,
-            canonical=[canonical(text) for text in texts],
-            vectors_ND=sparse.load_npz(ctx.dir / "vectors.npz"),
-            other_positives={query: frozenset(docs) for query, docs in shared.items()},
+    def close(self, state: "Miner") -> None:
+        for encoder in state.encoders:
+            encoder.close()
+
+    def run(self, shard: Shard, ctx: Context, state: "Miner") -> Result:
+        pairs = rows_of(shard.table, Pair)
+        mined: list[Mined] = []
+        for start in range(0, len(pairs), BATCH):
+            mined += state.mine(pairs[start : start + BATCH])
+        counters: Counter[str] = Counter(negatives=0)
+        examples = []
+        for pair, found in zip(pairs, mined, strict=True):
+            counters.update(found.counters)
+            if found.reason is None:
+                examples.append(_example(pair, found, state.passages))
+        counters["negatives"] += sum(len(example.negatives) for example in examples)
+        dropped = dropped_rows(shard.table, [found.reason for found in mined])
+        return Result(to_table(examples, Example), dropped, len(examples), dict(counters))
+
+
+@dataclass
+class Mined:
+    """What came of a pair. Scores are the mean of the teachers'."""
+
+    positive_score: float
+    given_scores: list[float]  # of the negatives that the pair came with
+    negatives: list[tuple[int, float]]  # (row of the passages, score), nearest first
+    reason: str | None  # why it is dropped
+    counters: Counter[str]
+
+
+class Miner(InParts):
+    """The teachers and the passages, by parts, that a worker searches."""
+
+    def __init__(
+        self, stage: MineStage, seed: int, passages: Passages, encoders: Sequence[Encoder]
+    ) -> None:
+        super().__init__()
+        self.stage = stage
+        self.seed = seed
+        self.passages = passages
+        self.encoders = encoders
+        self.num_parts = max(1, -(-len(passages) // stage.part_rows))
+        self._parts: dict[int, Any] = {}
+
+    def answer(self, part: int, question: Any) -> Candidates:
+        questions, num = question
+        first = part * self.stage.part_rows
+        if part not in self._parts:
+            stop = min(first + self.stage.part_rows, len(self.passages))
+            self._parts[part] = self.passages.vectors(self.encoders, first, stop)
+        return search(self._parts[part], first, questions, num, self.stage.memory_mb)
+
+    def mine(self, pairs: Sequence[Pair]) -> list[Mined]:
+        """Negatives for each pair, or why it is dropped."""
+        vectors = [self._encode(encoder, pairs) for encoder in self.encoders]
+        positive_TB = np.stack([dots(of.queries_BD, of.positives_BD) for of in vectors])
+        mined = [
+            Mined(_mean(positive_TB[:, i]), given, [], None, Counter())
+            for i, given in enumerate(self._given_scores(pairs, vectors))
+        ]
+        wanted = np.array([TASKS[pair.task].mined for pair in pairs])
+        for i in np.flatnonzero(wanted):
+            mined[i].counters[f"asked:{pairs[i].query_lang}"] += 1
+        related = (positive_TB > 0).any(axis=0)
+        for i in np.flatnonzero(wanted & ~related):
+            mined[i].reason = "positive_unrelated"
+        places = np.flatnonzero(wanted & related)
+        if len(places):
+            questions = self._questions(pairs, vectors, positive_TB)
+            self._fill(pairs, mined, places, questions)
+        return mined
+
+    def _encode(self, encoder: Encoder, pairs: Sequence[Pair]) -> "_Encoded":
+        documents_BD = encoder.documents([pair.positive for pair in pairs])
+        queries_BD = encoder.queries(
+            [
+                pair.query if encoder.crosses_languages or _one_language(pair) else pair.positive
+                for pair in pairs
+            ],
+            [pair.instruction for pair in pairs],
+        )
+        return _Encoded(encoder, queries_BD, documents_BD)
+
+    def _given_scores(
+        self, pairs: Sequence[Pair], vectors: Sequence["_Encoded"]
+    ) -> list[list[float]]:
+        """Scores of the negatives that pairs come with."""
+        places = [i for i, pair in enumerate(pairs) for _ in pair.negatives]
+        texts = [text for pair in pairs for text in pair.negatives]
+        scores: list[list[float]] = [[] for _ in pairs]
+        if texts:
+            scores_TM = np.stack(
+                [dots(of.queries_BD[places], of.encoder.documents(texts)) for of in vectors]
+            )
+            for column, place in enumerate(places):
+                scores[place].append(_mean(scores_TM[:, column]))
+        return scores
+
+    def _questions(
+        self, pairs: Sequence[Pair], vectors: Sequence["_Encoded"], positive_TB: np.ndarray
+    ) -> Questions:
+        num_rows = max(1, len(self.passages))
+        known = [self.passages.known(pair) for pair in pairs]
+        places = np.repeat(np.arange(len(pairs)), [len(rows) for rows in known])
+        own_TB = None
+        if self.stage.round_trip:
+            documents = [pair.document for pair in pairs]
+            own_TB = np.stack(
+                [dots(of.queries_BD, of.encoder.documents(documents)) for of in vectors]
+            )
+        return Questions(
+            vectors=tuple(of.queries_BD for of in vectors),
+            ceilings_TB=self._ceilings(positive_TB),
+            banned=ban(places, np.concatenate(known), num_rows),
+            # Equal scores (zeros, mostly) come in an order of the pair's own, not always the same.
+            turns_B=np.array([int(digest(pair.id)[:8], 16) % num_rows for pair in pairs]),
+            num_rows=num_rows,
+            own_TB=own_TB,
         )
 
-    def run(self, shard: Shard, ctx: Context, state: Pool) -> Result:
-        pairs = rows_of(shard.table, Pair)
-        examples: list[Example] = []
-        reasons: list[str | None] = []
-        for start in range(0, len(pairs), BLOCK):
-            block = pairs[start : start + BLOCK]
-            queries_BD = state.teacher.encode([pair.query for pair in block])
-            positives_BD = state.teacher.encode([pair.positive for pair in block])
-            documents_BD = state.teacher.encode([pair.document for pair in block])
-            positive_B = np.asarray(queries_BD.multiply(positives_BD).sum(axis=1)).ravel()
-            scores_BN = (queries_BD @ state.vectors_ND.T).toarray()
-            for i, pair in enumerate(block):
-                found = self._negatives(
-                    pair, float(positive_B[i]), scores_BN[i], documents_BD[i], state
-                )
-                reasons.append(found if isinstance(found, str) else None)
-                if not isinstance(found, str):
-                    examples.append(_example(pair, float(positive_B[i]), found, state))
-        counters = {"negatives": sum(len(example.negatives) for example in examples)}
-        kept = to_table(examples, Example)
-        return Result(kept, dropped_rows(shard.table, reasons), len(examples), counters)
+    def _ceilings(self, positive_TB: np.ndarray) -> np.ndarray:
+        """What a negative must score below. A teacher that sees nothing in common between a query
+        and its positive has no say."""
+        stage = self.stage
+        ceilings_TB = np.full(positive_TB.shape, np.inf)
+        if stage.max_share is not None:
+            ceilings_TB = np.minimum(ceilings_TB, stage.max_share * positive_TB)
+        if stage.min_margin is not None:
+            ceilings_TB = np.minimum(ceilings_TB, positive_TB - stage.min_margin)
+        ceilings_TB = np.where(positive_TB > 0, ceilings_TB, np.inf)
+        return ceilings_TB if stage.max_score is None else np.minimum(ceilings_TB, stage.max_score)
 
-    def _negatives(
-        self,
-        pair: Pair,
-        positive: float,
-        scores_N: np.ndarray,
-        document_1D: sparse.csr_matrix,
-        pool: Pool,
-    ) -> list[tuple[int, float]] | str:
-        """(place in the pool, score) of the negatives, hardest first, or why there are none."""
-        if not TASKS[pair.task].mined:
-            return []
-        if positive <= 0:
-            return "positive_unrelated"
-        own = {canonical(pair.document), canonical(pair.positive)}
-        own |= pool.other_positives.get(digest(canonical(pair.query)), frozenset())
+    def _fill(
+        self, pairs: Sequence[Pair], mined: Sequence[Mined], places: np.ndarray, all_: Questions
+    ) -> None:
+        """Search, and search deeper for the pairs whose nearest passages their text rules out."""
+        wanted = self.stage.skip + (self.stage.sample_from or self.stage.num_negatives)
+        num = wanted + SPARE
+        while len(places):
+            questions = all_.pick(places)
+            found = merge(self.gather((questions, num)), questions, num)
+            bounds = np.searchsorted(found.question_M, np.arange(len(places) + 1))
+            again = []
+            for i, place in enumerate(places):
+                part = slice(bounds[i], bounds[i + 1])
+                passed, masked = self._passed(pairs[place], found.row_M[part], wanted)
+                if len(passed) < wanted and found.is_full_B[i]:
+                    again.append(place)
+                    continue
+                mined[place].counters.update(masked)
+                scores = found.scores_TM[:, part]
+                chosen = [(int(found.row_M[part][n]), _mean(scores[:, n])) for n in passed]
+                self._choose(pairs[place], mined[place], chosen, found.above_TB[:, i])
+            places, num = np.array(again, dtype=np.int64), 4 * num
+
+    def _passed(self, pair: Pair, rows: np.ndarray, wanted: int) -> tuple[list[int], Counter[str]]:
+        """Places of the first candidates whose text rules nothing out; why others are no
+        negatives."""
+        own = self.passages.own_texts(pair)
+        own_shingles = [shingles(text) for text in own]
         query = canonical(pair.query)
-        allowed = np.flatnonzero(scores_N < self.max_share * positive)
-        # Equal scores (zeros, mostly) come in an order of the pair's own, not always the same ones.
-        turn = int(digest(pair.id)[:8], 16) % max(1, len(scores_N))
-        order = np.lexsort(((allowed - turn) % len(scores_N), -scores_N[allowed]))
-        chosen: list[tuple[int, float]] = []
-        for place in allowed[order]:
-            text = pool.canonical[place]
-            if any(text in mine or mine in text for mine in own) or query in text:
-                continue
-            # Not `@`: it would transpose the vector, a pass over all D features for each passage.
-            if document_1D.multiply(pool.vectors_ND[place]).sum() > self.max_similarity:
-                continue
-            chosen.append((int(place), float(scores_N[place])))
-            if len(chosen) == self.num_negatives:
+        passed: list[int] = []
+        masked: Counter[str] = Counter()
+        for n, row in enumerate(rows.tolist()):
+            text = self.passages.canonical(row)
+            if query in text:
+                masked["masked:contains_query"] += 1
+            elif any(text in mine or mine in text for mine in own):
+                masked["masked:contains_positive"] += 1
+            elif any(
+                overlap(self.passages.shingles(row), mine) >= self.stage.max_similarity
+                for mine in own_shingles
+            ):
+                masked["masked:near_duplicate"] += 1
+            else:
+                passed.append(n)
+            if len(passed) == wanted:
                 break
-        num_negatives = len(pair.negatives) + len(chosen)
-        return chosen if num_negatives >= self.min_negatives else "too_few_negatives"
+        return passed, masked
+
+    def _choose(
+        self, pair: Pair, mined: Mined, found: list[tuple[int, float]], above_T: np.ndarray
+    ) -> None:
+        """The negatives of a pair, or the reason to drop it."""
+        stage, lang = self.stage, pair.query_lang
+        # The best teacher counts: one that does not know a language must not empty it.
+        if stage.round_trip and above_T.min() >= stage.round_trip:
+            mined.reason = "not_found_again"
+            mined.counters[f"not_found_again:{lang}"] += 1
+            return
+        ranked = found[stage.skip :]
+        if stage.sample_from and len(ranked) > stage.num_negatives:
+            drawn = rng(self.seed, pair.id, "negatives").sample(
+                range(len(ranked)), stage.num_negatives
+            )
+            ranked = [ranked[n] for n in sorted(drawn)]
+        mined.negatives = ranked[: stage.num_negatives]
+        if len(pair.negatives) + len(mined.negatives) < stage.min_negatives:
+            mined.reason = "too_few_negatives"
+        else:
+            mined.counters[f"served:{lang}"] += 1
 
 
-def _shared_queries(inputs: Inputs) -> dict[str, list[str]]:
-    """Queries that several passages answer: digest of the query -> those passages, canonical."""
-    times: dict[str, int] = defaultdict(int)
-    for table in inputs.tables(["query"]):
-        for query in table["query"].to_pylist():
-            times[digest(canonical(query))] += 1
-    shared: dict[str, set[str]] = {key: set() for key, count in times.items() if count > 1}
-    if shared:
-        for table in inputs.tables(["query", "document"]):
-            for row in table.to_pylist():
-                key = digest(canonical(row["query"]))
-                if key in shared:
-                    shared[key].add(canonical(row["document"]))
-    return {key: sorted(documents) for key, documents in sorted(shared.items())}
+@dataclass(frozen=True)
+class _Encoded:
+    """Pairs as one teacher sees them. Where it cannot compare languages, and a pair has two, its
+    positive stands for its query."""
+
+    encoder: Encoder
+    queries_BD: Matrix
+    positives_BD: Matrix
 
 
-def _example(
-    pair: Pair, positive: float, negatives: list[tuple[int, float]], pool: Pool
-) -> Example:
+def _one_language(pair: Pair) -> bool:
+    return language(pair.query_lang).base == language(pair.positive_lang).base
+
+
+def _mean(scores_T: np.ndarray) -> float:
+    return float(np.sort(scores_T).mean())
+
+
+def _example(pair: Pair, mined: Mined, passages: Passages) -> Example:
     return Example(
         id=pair.id,
         task=pair.task,
@@ -166,9 +314,9 @@ def _example(
         query_lang=pair.query_lang,
         positives=[pair.positive],
         positive_lang=pair.positive_lang,
-        positive_scores=[positive],
-        negatives=[*pair.negatives, *(pool.texts[place] for place, _ in negatives)],
-        negative_scores=[*([0.0] * len(pair.negatives)), *(score for _, score in negatives)],
+        positive_scores=[mined.positive_score],
+        negatives=[*pair.negatives, *(passages.text(row) for row, _ in mined.negatives)],
+        negative_scores=[*mined.given_scores, *(score for _, score in mined.negatives)],
         provenance=pair.provenance,
         positive_grades=[] if pair.positive_grade is None else [pair.positive_grade],
         negative_grades=pair.negative_grades,

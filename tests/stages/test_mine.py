@@ -48,11 +48,18 @@ def run(
 
 def pairs_of(seeds: Sequence[Seed]) -> list[Pair]:
     """Titles that ask for their text, and openings that ask for the rest of it."""
-    pairs = [make_pair(seed.title, seed.text) for seed in seeds]
-    pairs += [make_pair(s.text[:40], s.text[40:].strip(), document=s.text) for s in seeds]
+    langs = {"query_lang": seeds[0].lang, "positive_lang": seeds[0].lang}
+    pairs = [make_pair(seed.title, seed.text, **langs) for seed in seeds]
+    pairs += [make_pair(s.text[:40], s.text[40:].strip(), document=s.text, **langs) for s in seeds]
     # One query that two passages answer.
-    pairs += [make_pair(seeds[0].title, seed.text) for seed in seeds[1:3]]
+    pairs += [make_pair(seeds[0].title, seed.text, **langs) for seed in seeds[1:3]]
     return pairs
+
+
+def shared_pieces(left: str, right: str) -> float:
+    """How many of the shorter text's runs of four characters the other has, of all it has."""
+    runs = [{text[i : i + 4] for i in range(max(1, len(text) - 3))} for text in (left, right)]
+    return len(runs[0] & runs[1]) / min(len(runs[0]), len(runs[1]))
 
 
 @dataclass
@@ -65,11 +72,11 @@ class Expected:
 
 
 def brute_force(pairs: Sequence[Pair], seeds: Sequence[Seed]) -> list[Expected]:
-    pool = list({bare(seed.text): seed.text for seed in seeds}.values())
+    texts = [seed.text for seed in seeds] + [pair.document for pair in pairs]
+    pool = list({bare(text): text for text in texts}.values())
     queries = [pair.query for pair in pairs]
     scores = peer_scores(pool, queries, pool, NGRAMS)
     positives = np.diagonal(peer_scores(pool, queries, [p.positive for p in pairs], NGRAMS))
-    copies = peer_scores(pool, [pair.document for pair in pairs], pool, NGRAMS)
     found = []
     for i, pair in enumerate(pairs):
         own = {bare(pair.positive), bare(pair.document)}
@@ -79,7 +86,9 @@ def brute_force(pairs: Sequence[Pair], seeds: Sequence[Seed]) -> list[Expected]:
             inside = any(bare(text) in mine or mine in bare(text) for mine in own)
             if inside or bare(pair.query) in bare(text):
                 continue
-            room = min(SHARE * positives[i] - scores[i, j], SIMILAR - copies[i, j])
+            if max(shared_pieces(text_of, bare(text)) for text_of in own) >= SIMILAR:
+                continue
+            room = SHARE * positives[i] - scores[i, j]
             if abs(room) < ERROR:
                 expected.perhaps[text] = scores[i, j]
             elif room > 0:
@@ -200,7 +209,7 @@ def test_a_longer_passage_that_holds_the_positive_is_masked() -> None:
 
 def test_a_near_copy_of_the_document_is_masked() -> None:
     copy = LONG.replace("Ziwa Victoria ni kubwa", "Ziwa Viktoria ni pana")
-    assert peer_scores([LONG], [LONG], [copy], NGRAMS)[0, 0] > SIMILAR
+    assert shared_pieces(bare(LONG), bare(copy)) > SIMILAR
     assert negatives_with(copy, HARD) == [HARD]
     # It is the mask that keeps it out: its score alone would make it the hardest.
     assert negatives_with(copy, HARD, max_similarity=1.0) == [copy, HARD]
@@ -223,7 +232,7 @@ def test_other_positives_of_the_same_query_are_masked_in_any_shard() -> None:
     seeds = [*POOL, make_seed(POSITIVE), make_seed(HARD)]
     for sizes in [(), (1, 1), (2,)]:
         examples, _ = run(pairs, seeds, *sizes)
-        assert [len(e.negatives) for e in examples] == [6, 8, 6]
+        assert [len(e.negatives) for e in examples] == [7, 8, 7]
         assert HARD not in examples[0].negatives
         assert POSITIVE not in examples[2].negatives
 
@@ -252,10 +261,10 @@ def test_neither_shards_nor_order_nor_blocks_matter(monkeypatch: pytest.MonkeyPa
     seeds += [make_seed(seed.text.upper(), lang="en") for seed in seeds[:9]]  # the same passages
     pairs = pairs_of(seeds[:40])
     whole, dropped = run(pairs, seeds)
-    assert run(pairs, seeds, 7, 0, 50, seed_sizes=(20, 0, 5)) == (whole, dropped)
+    assert run(pairs, seeds, 7, 0, 50, seed_sizes=(20, 0, 5), part_rows=7) == (whole, dropped)
     backwards, _ = run(pairs[::-1], seeds[::-1])
     assert backwards[::-1] == whole
-    monkeypatch.setattr(mine, "BLOCK", 3)
+    monkeypatch.setattr(mine, "BATCH", 3)
     assert run(pairs, seeds) == (whole, dropped)
 
 
@@ -267,7 +276,7 @@ def test_a_large_corpus_is_sampled_by_the_seed() -> None:
         examples, _ = run(pairs, seeds, seed=seed, pool_size=10)
         return {text for example in examples for text in example.negatives}
 
-    assert len(used(0)) == 10
+    assert 9 <= len(used(0)) <= 10  # the positive itself may be among the passages
     assert used(0) != used(1)
 
 

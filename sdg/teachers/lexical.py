@@ -1,16 +1,18 @@
-"""Embedding models behind one call: texts -> unit vectors, here sparse rows (B, D).
+"""The default teacher, lexical: it needs no download, and serves any language.
 
-The default teacher is lexical and needs no download: character n-grams inside words, weighted by
-TF-IDF. On XQuAD it ranks a question's own paragraph first as well as BM25 with a good tokenizer
-does, in scripts with and without spaces alike, where small multilingual models fail.
+Character n-grams inside words, weighted by TF-IDF. On XQuAD it ranks a question's own paragraph
+first as well as BM25 with a good tokenizer does, in scripts with and without spaces alike, where
+small multilingual models fail.
 """
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from scipy import sparse
+
+from sdg.teachers.base import Encoder, Teacher
 
 # scikit-learn takes seconds to import; workers need it, the driver that checks a profile does not.
 if TYPE_CHECKING:
@@ -19,12 +21,27 @@ if TYPE_CHECKING:
 NUM_FEATURES = 2**20
 
 
-class LexicalTeacher:
+class LexicalTeacher(Teacher):
+    """Character n-gram TF-IDF with hashed features."""
+
+    name: Literal["lexical"] = "lexical"
+    ngrams: tuple[int, int] = (2, 4)  # characters, inside words
+
+    def fit(self, batches: Iterable[Sequence[str]], path: Path) -> None:
+        LexicalEncoder.fit(batches, self.ngrams).save(path)
+
+    def open(self, path: Path) -> Encoder:
+        return LexicalEncoder.load(path)
+
+
+class LexicalEncoder(Encoder):
     """Character n-gram TF-IDF with hashed features: nothing to learn but document frequencies.
 
     `idf_D` is ln((1 + N) / (1 + df)) + 1 over the N texts it was fitted on, term frequency is
     1 + ln(tf), rows are L2-normalised, so a dot product is a cosine in [0, 1].
     """
+
+    crosses_languages: ClassVar[bool] = False
 
     def __init__(self, idf_D: np.ndarray, ngrams: tuple[int, int]) -> None:
         self.idf_D = idf_D
@@ -32,7 +49,7 @@ class LexicalTeacher:
         self._counts = _counter(ngrams)
 
     @classmethod
-    def fit(cls, batches: Iterable[Sequence[str]], ngrams: tuple[int, int]) -> "LexicalTeacher":
+    def fit(cls, batches: Iterable[Sequence[str]], ngrams: tuple[int, int]) -> "LexicalEncoder":
         """Count document frequencies over batches of texts, one batch in memory at a time."""
         counter = _counter(ngrams)
         df_D = np.zeros(NUM_FEATURES, dtype=np.int64)
@@ -55,12 +72,18 @@ class LexicalTeacher:
         unit_BD: sparse.csr_matrix = unit_rows(counts_BD, copy=False)
         return unit_BD
 
+    def queries(self, texts: Sequence[str], instructions: Sequence[str]) -> sparse.csr_matrix:
+        return self.encode(texts)
+
+    def documents(self, texts: Sequence[str]) -> sparse.csr_matrix:
+        return self.encode(texts)
+
     def save(self, path: Path) -> None:
         """Write it as one .npz file."""
         np.savez_compressed(path, idf=self.idf_D, ngrams=np.array(self.ngrams))
 
     @classmethod
-    def load(cls, path: Path) -> "LexicalTeacher":
+    def load(cls, path: Path) -> "LexicalEncoder":
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
             low, high = (int(n) for n in file["ngrams"])

@@ -9,7 +9,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from sdg.corpora import bundled_languages
-from sdg.teacher import LexicalTeacher
+from sdg.teachers.lexical import LexicalEncoder
 from tests.rows import bundled_seeds, peer_scores, pieces
 
 NGRAMS = (2, 4)
@@ -47,7 +47,7 @@ def cosines(fitted_on: list[str], left: list[str], right: list[str]) -> np.ndarr
 def test_scores_follow_the_formula() -> None:
     pool = ["Mto mto mto mrefu", "mto mfupi", "Mlima mrefu sana", "a b c"]
     queries = ["mto mrefu", "mlima wa mto", "haiko", "a"]
-    teacher = LexicalTeacher.fit([[text] for text in pool], NGRAMS)
+    teacher = LexicalEncoder.fit([[text] for text in pool], NGRAMS)
     # df counts texts, not occurrences; tf is damped.
     found = (teacher.encode(queries) @ teacher.encode(pool).T).toarray()
     np.testing.assert_allclose(found, cosines(pool, queries, pool), atol=1e-5)
@@ -58,7 +58,7 @@ def test_scores_follow_the_formula() -> None:
 def test_scores_are_those_of_scikit_learn(lang: str) -> None:
     seeds = bundled_seeds(lang)
     texts, titles = [seed.text for seed in seeds], [seed.title for seed in seeds]
-    teacher = LexicalTeacher.fit([texts], NGRAMS)
+    teacher = LexicalEncoder.fit([texts], NGRAMS)
     found = (teacher.encode(texts + titles) @ teacher.encode(texts).T).toarray()
     np.testing.assert_allclose(found, peer_scores(texts, texts + titles, texts, NGRAMS), atol=1e-5)
 
@@ -66,7 +66,7 @@ def test_scores_are_those_of_scikit_learn(lang: str) -> None:
 @pytest.mark.parametrize("lang", bundled_languages())
 def test_hashing_costs_little(lang: str) -> None:
     texts = [seed.text for seed in bundled_seeds(lang)]
-    teacher = LexicalTeacher.fit([texts], NGRAMS)
+    teacher = LexicalEncoder.fit([texts], NGRAMS)
     exact = TfidfVectorizer(analyzer="char_wb", ngram_range=NGRAMS, sublinear_tf=True).fit(texts)
     found = (teacher.encode(texts) @ teacher.encode(texts).T).toarray()
     peers = (exact.transform(texts) @ exact.transform(texts).T).toarray()
@@ -75,15 +75,15 @@ def test_hashing_costs_little(lang: str) -> None:
 
 def test_batches_do_not_matter() -> None:
     texts = [seed.text for seed in bundled_seeds("en")]
-    whole = LexicalTeacher.fit([texts], NGRAMS)
-    parts = LexicalTeacher.fit([[], *pieces(texts, 7), []], NGRAMS)
+    whole = LexicalEncoder.fit([texts], NGRAMS)
+    parts = LexicalEncoder.fit([[], *pieces(texts, 7), []], NGRAMS)
     np.testing.assert_array_equal(whole.idf_D, parts.idf_D)
     apart = [parts.encode([text]).toarray() for text in texts[:3]]
     np.testing.assert_array_equal(whole.encode(texts[:3]).toarray(), np.vstack(apart))
 
 
 def test_vectors_have_length_one_or_zero() -> None:
-    teacher = LexicalTeacher.fit([["mto", "mlima"]], NGRAMS)
+    teacher = LexicalEncoder.fit([["mto", "mlima"]], NGRAMS)
     lengths = [
         np.linalg.norm(teacher.encode([text]).toarray()) for text in ("mto mto", "x", "", " ")
     ]
@@ -92,14 +92,14 @@ def test_vectors_have_length_one_or_zero() -> None:
 
 
 def test_case_is_folded() -> None:
-    teacher = LexicalTeacher.fit([["mto"]], NGRAMS)
+    teacher = LexicalEncoder.fit([["mto"]], NGRAMS)
     assert (teacher.encode(["MTO"]) != teacher.encode(["mto"])).nnz == 0
 
 
 def test_a_saved_teacher_scores_alike(tmp_path: Path) -> None:
     texts = [seed.text for seed in bundled_seeds("en")][:5]
-    teacher = LexicalTeacher.fit([texts], (3, 5))
+    teacher = LexicalEncoder.fit([texts], (3, 5))
     teacher.save(tmp_path / "teacher.npz")
-    again = LexicalTeacher.load(tmp_path / "teacher.npz")
+    again = LexicalEncoder.load(tmp_path / "teacher.npz")
     assert again.ngrams == (3, 5)
     assert (teacher.encode(texts) != again.encode(texts)).nnz == 0

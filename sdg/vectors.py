@@ -1,0 +1,147 @@
+"""Teachers' vectors of passages, and how questions are scored against them, a block at a time.
+
+A block is the scores of some questions by some passages, in whatever form they come. Scores of
+dense vectors are wrong in their last digits, which change with a block's shape; `exact` computes
+them anew. Shapes: B questions, N passages, D dimensions, M candidates.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, TypeAlias
+
+import numpy as np
+from scipy import sparse
+
+Matrix: TypeAlias = Any  # np.ndarray or sparse.csr_matrix; rows are unit vectors, float32
+
+DIGITS = 6  # of a score; vectors that are alike score alike
+DOUBT = 1e-5  # more than float32 is wrong by in a dot product of unit vectors
+CHUNK = 4096  # candidates whose scores are computed anew at once
+
+
+class Vectors(ABC):
+    """One teacher's vectors of a part of the passages. A block is its scores of some questions by
+    passages `start` to `stop`, in whatever form the scores come."""
+
+    num_rows: int
+
+    def place(self, queries_BD: Any) -> Any:
+        """The queries in the form in which `block` takes them."""
+        return queries_BD
+
+    @abstractmethod
+    def block(self, queries: Any, start: int, stop: int) -> Any:
+        """Scores of placed queries; valid until the next call."""
+
+    @abstractmethod
+    def between(
+        self, block: Any, least_B: np.ndarray, most_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(question, column, score) of the scores above `least_B` and below `most_B`."""
+
+    @abstractmethod
+    def at(self, block: Any, questions: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Scores of some places in a block."""
+
+    @abstractmethod
+    def num_above(self, block: Any, own_B: np.ndarray) -> np.ndarray:
+        """How many of a block's scores are above each question's own."""
+
+    @abstractmethod
+    def head(self, block: Any, num: int) -> np.ndarray:
+        """A copy of a block's first `num` columns."""
+
+    def exact(
+        self, queries_BD: Matrix, questions: np.ndarray, rows: np.ndarray, found: np.ndarray
+    ) -> np.ndarray:
+        """The scores of candidates whatever block they were found in; float64."""
+        return found.astype(np.float64).round(DIGITS)
+
+
+class SparseVectors(Vectors):
+    """Vectors with few features each; scores are never below 0. Holds them feature by feature."""
+
+    def __init__(self, by_feature_DN: sparse.csr_matrix) -> None:
+        self.by_feature_DN = by_feature_DN
+        self.num_rows = by_feature_DN.shape[1]
+
+    def place(self, queries_BD: Any) -> Any:
+        return queries_BD @ self.by_feature_DN  # all scores: few passages share a feature
+
+    def block(self, queries: Any, start: int, stop: int) -> Any:
+        return queries[:, start:stop] if stop - start < self.num_rows else queries
+
+    def between(
+        self, block: Any, least_B: np.ndarray, most_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        questions = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        least_B = np.maximum(least_B, 0)  # a passage without any feature of the query is not near
+        hit = (block.data > least_B[questions]) & (block.data < most_B[questions])
+        return questions[hit], block.indices[hit].astype(np.int64), block.data[hit]
+
+    def at(self, block: Any, questions: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        if not len(questions):
+            return np.zeros(0, dtype=np.float32)
+        return np.asarray(block[questions, columns]).ravel()
+
+    def num_above(self, block: Any, own_B: np.ndarray) -> np.ndarray:
+        questions = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        return np.bincount(questions[block.data > own_B[questions]], minlength=block.shape[0])
+
+    def head(self, block: Any, num: int) -> np.ndarray:
+        return np.asarray(block[:, :num].toarray())
+
+    def nonzero(self, query_1D: Any) -> np.ndarray:
+        """Passages with any score above 0, which share a feature with the query."""
+        return np.asarray((query_1D @ self.by_feature_DN).indices)
+
+
+class DenseVectors(Vectors):
+    """Vectors as rows of one array, in memory or mapped from a file."""
+
+    def __init__(self, rows_ND: np.ndarray) -> None:
+        self.rows_ND = rows_ND
+        self.num_rows = len(rows_ND)
+        self._scores = np.zeros(0, dtype=np.float32)
+
+    def block(self, queries: Any, start: int, stop: int) -> Any:
+        shape = (len(queries), stop - start)
+        size = shape[0] * shape[1]
+        if len(self._scores) < size:
+            self._scores = np.empty(size, dtype=np.float32)
+        block = self._scores[:size].reshape(shape)
+        return np.matmul(queries, self.rows_ND[start:stop].T, out=block)
+
+    def between(
+        self, block: Any, least_B: np.ndarray, most_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        hit = block > least_B[:, None].astype(np.float32)
+        hit &= block < most_B[:, None].astype(np.float32)
+        questions, columns = np.divmod(np.flatnonzero(hit), block.shape[1])
+        return questions, columns, block[questions, columns]
+
+    def at(self, block: Any, questions: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return np.asarray(block[questions, columns])
+
+    def num_above(self, block: Any, own_B: np.ndarray) -> np.ndarray:
+        return np.count_nonzero(block > own_B[:, None].astype(np.float32), axis=1)
+
+    def head(self, block: Any, num: int) -> np.ndarray:
+        return np.array(block[:, :num])
+
+    def exact(
+        self, queries_BD: Matrix, questions: np.ndarray, rows: np.ndarray, found: np.ndarray
+    ) -> np.ndarray:
+        scores = np.empty(len(rows))
+        for start in range(0, len(rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            left = queries_BD[questions[part]].astype(np.float64)
+            scores[part] = np.einsum("md,md->m", left, self.rows_ND[rows[part]].astype(np.float64))
+        return scores.round(DIGITS)
+
+
+def dots(left: Matrix, right: Matrix) -> np.ndarray:
+    """Scores of pairs of vectors, row by row, as a search would find them (B,), float64."""
+    if sparse.issparse(left):
+        return np.asarray(left.multiply(right).sum(axis=1), dtype=np.float64).ravel().round(DIGITS)
+    every = np.arange(len(left))
+    return DenseVectors(right).exact(left, every, every, every)
