@@ -155,12 +155,13 @@ def generate(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None
     from pipelines.view import StageBars
     from sdg.campaign import Campaign
     from sdg.cluster import Cluster
+    from sdg.kept import tidied
     from sdg.runner import Runner, publish, run_lock
 
     with run_lock(run_dir), output_to(run_dir / "logs" / "run.log") as terminal:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
         console = Console(file=terminal)
-        with StageBars(console) as bars:
+        with StageBars(console) as bars, tidied(profile.replies):
             runner = Runner(run_dir, [lang.code for lang in langs], profile.seed, bars)
             campaign = Campaign(pipeline, runner)
             campaign.check()

@@ -1,8 +1,8 @@
 """A run's profile: one YAML file, then what the command line overrides; checked as a whole.
 
 `pipelines/configs/*.yaml` are profiles. Keys: `corpus`, `engine` (or `models`, for several),
-`languages`, `prompts`, `ideas`, `translate`, `pairs`, `budget`, `seed`, `workers`, `memory_gb`, and
-`stages`, where each section is the stage of that name.
+`languages`, `prompts`, `ideas`, `translate`, `pairs`, `budget`, `replies`, `seed`, `workers`,
+`memory_gb`, and `stages`, where each section is the stage of that name.
 """
 
 import difflib
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sdg.corpora import CorpusConfig
 from sdg.engines import AnyEngine, ExtractiveEngine
 from sdg.errors import UserError
+from sdg.kept import RepliesConfig
 from sdg.languages import Language, language
 from sdg.models import ModelShare, SamplingOverride, Weight
 from sdg.pipeline import Pipeline
@@ -117,6 +118,7 @@ class Profile(BaseModel):
     translate: PairsConfig = PairsConfig()  # a dataset of pairs, for prompts that translate
     pairs: int | None = Field(None, ge=1)  # accepted examples wanted; None: all the corpus gives
     budget: Budget = Budget()  # with `pairs`: what the rounds may spend in all
+    replies: RepliesConfig = RepliesConfig()  # that models give are kept for all runs
     seed: int = 0
     workers: int | None = Field(None, ge=1)  # None: one a processor
     memory_gb: float | None = Field(None, gt=0)  # needed at least; None: by workers
@@ -203,7 +205,10 @@ class Profile(BaseModel):
             "seed": stages.seed.model_copy(update={"corpus": self.corpus, "limit": limit}),
             "render": render,
             "infer": stages.infer.model_copy(
-                update={"engines": tuple(section.engine for section in self.mix)}
+                update={
+                    "engines": tuple(section.engine for section in self.mix),
+                    "replies": self.replies,
+                }
             ),
             "mix": stages.mix.model_copy(update={"quotas": quotas}),
         }
@@ -250,7 +255,7 @@ class Profile(BaseModel):
             calls=given.calls,
         )
         engines = tuple(section.engine for section in self.idea_models)
-        infer = self.stages.infer.model_copy(update={"engines": engines})
+        infer = self.stages.infer.model_copy(update={"engines": engines, "replies": self.replies})
         return {**made, "ideas": (brainstorm, infer, ParseIdeasStage())}
 
 

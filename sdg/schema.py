@@ -88,7 +88,7 @@ class Call(Row):
     tokens_in: int | None = None
     tokens_out: int | None = None
     error: str | None = None
-    attempts: int = 0
+    attempts: int = 0  # requests it took; 0 where a kept reply answers it
 
 
 class Provenance(Row):

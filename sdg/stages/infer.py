@@ -1,10 +1,14 @@
 """infer: calls -> answered calls. The engines' replies are kept as they came.
 
+Calls that a kept reply answers, of whatever run, are not made (`sdg.kept`): their `attempts` are 0.
 With several models, each has its part of every shard, a shard of its own: shard 00007's calls to
 the second model are shard 00007.m1. The models work one after another, each on the whole cluster.
 """
 
+import json
+import uuid
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -12,8 +16,13 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from sdg.engines import AnyEngine, Engine, ExtractiveEngine, Session
+from sdg.engines.serving import sampling_of
+from sdg.kept import RepliesConfig, ReplyStore, ReusingSession, content_ids, storable
 from sdg.schema import Call, rows_of, to_table
 from sdg.stage import Context, Group, Inputs, Result, Shard, Stage, dropped_rows
+from sdg.store import write_json
+
+RUN = "run.json"  # names this stage of this run, so that a run knows its own replies again
 
 
 class InferStage(Stage):
@@ -22,8 +31,10 @@ class InferStage(Stage):
     name: ClassVar[str] = "infer"
     takes = Call
     gives = Call
+    speed_only: ClassVar[frozenset[str]] = frozenset({"replies"})
 
     engines: tuple[AnyEngine, ...] = Field((ExtractiveEngine(),), min_length=1)
+    replies: RepliesConfig = RepliesConfig(keep=False)
 
     def by_group(self) -> dict[str, Engine]:
         """The engines by group: "" for the only one; of several, the end of their shards' names."""
@@ -60,8 +71,28 @@ class InferStage(Stage):
         ]
         return {**super().fingerprint(), "engines": settings}
 
+    def prepare(self, inputs: Inputs, ctx: Context) -> None:
+        write_json(ctx.dir / RUN, {"id": uuid.uuid4().hex})
+
     def open(self, ctx: Context) -> Session:
-        return self.by_group()[ctx.group].open()
+        engine = self.by_group()[ctx.group]
+        if not self._keeps(engine):
+            return engine.open()
+        run: str = json.loads((ctx.dir / RUN).read_text(encoding="utf-8"))["id"]
+        return ReusingSession(engine, ReplyStore(self.replies), run)
+
+    def _keeps(self, engine: Engine) -> bool:
+        return self.replies.keep and engine.keeps_replies
+
+    def undone(self, shard: Shard, ctx: Context) -> list[int]:
+        engine = self.by_group()[ctx.group]
+        if not self._keeps(engine):
+            return super().undone(shard, ctx)
+        calls = rows_of(shard.table, Call)
+        limits = [sampling_of(call).max_tokens for call in calls]
+        wanted = list(zip(content_ids(engine, calls), limits, strict=True))
+        found = _reader(self.replies).find(wanted)
+        return [place for place, reply in enumerate(found) if reply is None]
 
     def close(self, state: Session) -> None:
         state.close()
@@ -74,11 +105,11 @@ class InferStage(Stage):
             answered.append(
                 call.model_copy(
                     update={
-                        "reply": _storable(reply.text),
+                        "reply": storable(reply.text),
                         "finish_reason": reply.finish_reason,
                         "tokens_in": reply.tokens_in,
                         "tokens_out": reply.tokens_out,
-                        "error": _storable(reply.error),
+                        "error": storable(reply.error),
                         "attempts": reply.attempts,
                     }
                 )
@@ -87,16 +118,16 @@ class InferStage(Stage):
             reasons.append(reply.error.split(":")[0] if reply.error else None)
         table = to_table(answered, Call)
         kept = table.filter(table["error"].is_null())
+        paid = [reply for reply in replies if reply.attempts]
         counters = {
-            "calls": sum(reply.attempts for reply in replies),
-            "tokens_in": sum(reply.tokens_in or 0 for reply in replies),
-            "tokens_out": sum(reply.tokens_out or 0 for reply in replies),
+            "calls": sum(reply.attempts for reply in paid),
+            "reused": len(replies) - len(paid),
+            "tokens_in": sum(reply.tokens_in or 0 for reply in paid),
+            "tokens_out": sum(reply.tokens_out or 0 for reply in paid),
         }
         return Result(kept, dropped_rows(table, reasons), kept.num_rows, counters)
 
 
-def _storable(text: str | None) -> str | None:
-    """The text as it came, but for half surrogate pairs, which neither Arrow nor UTF-8 can hold."""
-    if text is None:
-        return None
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+@lru_cache(maxsize=1)
+def _reader(replies: RepliesConfig) -> ReplyStore:
+    return ReplyStore(replies)

@@ -41,7 +41,7 @@ def test_replies_go_to_their_calls_in_order() -> None:
         answered = {"reply": f"reply {i}", "finish_reason": "stop", "attempts": 1}
         tokens = {"tokens_in": i, "tokens_out": 2 * i}
         assert call == make_call(ordinal=i).model_copy(update=answered | tokens)
-    assert result.counters == {"calls": 3, "tokens_in": 3, "tokens_out": 6}
+    assert result.counters == {"calls": 3, "reused": 0, "tokens_in": 3, "tokens_out": 6}
     assert (result.num_kept, result.dropped.num_rows) == (3, 0)
 
 
@@ -71,7 +71,7 @@ def test_an_error_is_counted_by_its_kind_and_kept_whole() -> None:
     assert result.kept["reply"].to_pylist() == ["fine"]
     assert result.dropped["reason"].to_pylist() == ["http_500", "prompt_too_long"]
     assert result.dropped["error"].to_pylist() == ["http_500: upstream: gone", "prompt_too_long"]
-    assert result.counters == {"calls": 5, "tokens_in": 0, "tokens_out": 0}
+    assert result.counters == {"calls": 5, "reused": 0, "tokens_in": 0, "tokens_out": 0}
     assert result.num_kept == 1
 
 
