@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.profile import ModelSection, Profile
+from sdg.account import run_lang
 from sdg.campaign import IDEAS_FILE, Campaign, Rehearsal
 from sdg.cluster import Cluster
 from sdg.languages import Language
@@ -23,7 +24,6 @@ from sdg.planning import CellState
 from sdg.runner import Runner
 from sdg.stage import Context, Inputs, Shard
 from sdg.stages import InferStage, ReadIdeasStage
-from sdg.stages.render import run_lang
 from sdg.store import Done
 from sdg.tokens import token_counter
 

@@ -215,8 +215,8 @@ def _report(
     outcome: "Outcome",
     examples: Path,
 ) -> None:
-    from pipelines.view import print_account, print_samples, stage_table
-    from sdg.summary import make_summary, sample_examples, write_summary
+    from pipelines.view import print_losses, print_quotas, print_samples, stage_table
+    from sdg.summary import make_summary, sample_examples, slices_by_stage, write_summary
 
     settings = {
         "lang": ",".join(lang.code for lang in langs),
@@ -231,13 +231,14 @@ def _report(
     write_summary(run_dir, summary, langs)
     console.print()
     console.print(stage_table(outcome.reports))
+    print_losses(console, slices_by_stage(outcome), [lang.code for lang in langs])
     if not summary["examples"]:
         raise UserError(
             f"no example came out; the table above and {run_dir}/stages/*/dropped say why"
         )
     print_samples(console, sample_examples(examples, 3))
     console.print()
-    print_account(console, outcome.cells, summary["examples"])
+    print_quotas(console, outcome.cells, summary["examples"])
     folder = escape(str(run_dir))
     console.print(
         f"[bold]{summary['examples']:,} examples[/bold] in {folder}/examples/*.parquet "

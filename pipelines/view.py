@@ -17,10 +17,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from sdg.account import Stages, losses, warnings
 from sdg.languages import language
 from sdg.planning import CellState
 from sdg.runner import StageReport
 from sdg.store import Done
+from sdg.summary import say
 
 # Unicode isolates: right-to-left text keeps its own order beside left-to-right labels.
 _ISOLATE, _END = "\u2068", "\u2069"
@@ -123,7 +125,29 @@ _SHORT = {
 _MOST_SHORT = 12  # cells listed; summary.json has them all
 
 
-def print_account(console: Console, cells: Mapping[str, CellState], num_examples: int) -> None:
+_MOST_LOSSES = 8  # lines; summary.json has them all
+
+
+def print_losses(console: Console, stages: Stages, langs: Sequence[str]) -> None:
+    """Languages of which much was lost, and in a run of several those that lost most, and why."""
+    found = warnings(stages, langs)
+    for loss in found[:_MOST_LOSSES]:
+        console.print(f"[yellow]warning: {escape(say(loss))}[/yellow]", highlight=False)
+    if len(found) > _MOST_LOSSES:
+        console.print(f"[yellow]  and {len(found) - _MOST_LOSSES} more, in summary.json[/yellow]")
+    warned = {loss.lang for loss in found}
+    others = [
+        max(mine, key=lambda loss: loss.share)
+        for lang, mine in losses(stages).items()
+        if lang in langs and lang not in warned
+    ]
+    if len(langs) > 1:
+        for loss in sorted(others, key=lambda loss: -loss.share)[:_MOST_LOSSES]:
+            if loss.num_lost:
+                console.print(f"  {escape(say(loss))}", highlight=False)
+
+
+def print_quotas(console: Console, cells: Mapping[str, CellState], num_examples: int) -> None:
     """Which quotas are not full, why, and what to do; nothing where all are."""
     short = {name: cell for name, cell in cells.items() if cell.short}
     if not short:

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 
+from sdg.account import count_slices, slices_of
 from sdg.errors import UserError
 from sdg.stage import Context, Inputs, Resources, Shard, Stage
 from sdg.store import Done, StageStore
@@ -64,7 +65,15 @@ class _Worker:
         started = time.monotonic()
         table = job.stage.load(shard, job.inputs, job.ctx)
         result = job.stage.run(Shard(shard, table), job.ctx, state)
-        return job.store.write(shard, table.num_rows, result, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        slices = count_slices(
+            job.stage.slices(table, job.ctx),
+            slices_of(result.kept),
+            job.stage.slices(result.dropped, job.ctx),
+            result.dropped["reason"],
+            result.num_kept,
+        )
+        return job.store.write(shard, table.num_rows, result, seconds, slices)
 
     def close(self) -> None:
         with self._lock:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from sdg.account import SliceCount, add_up, by_number
 from sdg.cluster import Cluster, Job, Pool, StageError
 from sdg.errors import UserError
 from sdg.schema import SCHEMA_VERSION
@@ -44,16 +45,20 @@ class StageReport:
     dropped: dict[str, int]
     counters: dict[str, int]
     seconds: float  # of work, summed over shards
+    slices: tuple[SliceCount, ...] = ()
 
     @classmethod
-    def of(cls, name: str, shards: Sequence[Done]) -> "StageReport":
-        return cls.sum(
+    def of(
+        cls, name: str, shards: Sequence[Done], slices: Sequence[SliceCount] = ()
+    ) -> "StageReport":
+        whole = cls.sum(
             [
                 cls(name, d.num_in, d.num_kept, d.num_out, d.dropped, d.counters, d.seconds)
                 for d in shards
             ],
             name,
         )
+        return replace(whole, slices=tuple(slices))
 
     @classmethod
     def sum(cls, reports: Sequence["StageReport"], name: str) -> "StageReport":
@@ -68,9 +73,10 @@ class StageReport:
             num_in=sum(report.num_in for report in reports),
             num_kept=sum(report.num_kept for report in reports),
             num_out=sum(report.num_out for report in reports),
-            dropped=dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0]))),
+            dropped=by_number(dropped),
             counters=dict(sorted(counters.items())),
             seconds=round(sum(report.seconds for report in reports), 2),
+            slices=tuple(add_up(count for report in reports for count in report.slices)),
         )
 
 
@@ -225,7 +231,8 @@ class Runner:
                     self._run_shards(replace(job, ctx=ctx), pending, finished, pool)
             counters[group.name] = _counters(group, finished)
         self.progress.stage_finished(stage.name)
-        report = StageReport.of(stage.name, [finished[name] for name in shards])
+        shards_done = [finished[name] for name in shards]
+        report = StageReport.of(stage.name, shards_done, job.store.slices())
         _check_conserved(report, inputs)
         output = Inputs(tuple(shards), job.store.read, counters=counters, num_rows=report.num_out)
         return Finished(report, output)
@@ -235,7 +242,7 @@ class Runner:
     ) -> None:
         for done in pool.run(job, pending):
             job.store.append(done)
-            finished[done.shard] = done
+            finished[done.shard] = done.without_slices()
             self.progress.shard_done(job.stage.name, done)
 
 

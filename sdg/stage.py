@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from sdg.account import slices_of
 from sdg.schema import Row
 
 
@@ -193,6 +194,10 @@ class Stage(BaseModel):
 
     def close(self, state: Any) -> None:
         """Free what `open` gave."""
+
+    def slices(self, table: pa.Table, ctx: Context) -> pa.Table:
+        """What each of the stage's input rows is counted under; see sdg/account.py."""
+        return slices_of(table)
 
     def fingerprint(self) -> dict[str, Any]:
         """What the stage's output depends on, beside its input, seed and language."""

@@ -14,7 +14,7 @@ one that is done again.
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sdg.account import SliceCount, add_up
 from sdg.stage import Result
 
 
@@ -37,6 +38,11 @@ class Done(BaseModel):
     dropped: dict[str, int]
     counters: dict[str, int]
     seconds: float
+    slices: tuple[SliceCount, ...]  # the same by slice; see sdg/account.py
+
+    def without_slices(self) -> "Done":
+        """For the driver's memory: the account is read from the manifest, when it is wanted."""
+        return self.model_copy(update={"slices": ()})
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -87,7 +93,14 @@ class StageStore:
     def dropped_path(self, shard: str) -> Path:
         return self.folder / "dropped" / f"{shard}.parquet"
 
-    def write(self, shard: str, num_in: int, result: Result, seconds: float) -> Done:
+    def write(
+        self,
+        shard: str,
+        num_in: int,
+        result: Result,
+        seconds: float,
+        slices: Sequence[SliceCount] = (),
+    ) -> Done:
         """Write a shard's files (in the worker); the driver then appends the returned line.
 
         Raises:
@@ -112,6 +125,7 @@ class StageStore:
             dropped={row["values"]: row["counts"] for row in reasons},
             counters=result.counters,
             seconds=round(seconds, 3),
+            slices=tuple(slices),
         )
 
     def read(self, shard: str, columns: list[str] | None = None) -> pa.Table:
@@ -126,8 +140,8 @@ class StageStore:
             os.fsync(file.fileno())
 
     def finished(self) -> dict[str, Done]:
-        """Manifest lines by shard. A last line cut by a kill is removed; its shard is done again,
-        and so is one whose file has gone."""
+        """Manifest lines by shard, without their slices. A last line cut by a kill is removed; its
+        shard is done again, and so is one whose file has gone."""
         path = self.folder / "manifest.jsonl"
         if not path.exists():
             return {}
@@ -139,8 +153,19 @@ class StageStore:
             except ValidationError:
                 done = None
             if done and self.kept_path(done.shard).exists():
-                finished[done.shard] = done
+                finished[done.shard] = done.without_slices()
                 good.append(line)
         if b"".join(good) != content:
             write_atomically(path, lambda temporary: _write_bytes(temporary, b"".join(good)))
         return finished
+
+    def slices(self) -> list[SliceCount]:
+        """Where the finished shards' rows went, by slice."""
+        return add_up(self._slices())
+
+    def _slices(self) -> Iterator[SliceCount]:
+        path = self.folder / "manifest.jsonl"
+        if path.exists():
+            with path.open(encoding="utf-8") as file:
+                for line in file:
+                    yield from Done.model_validate_json(line).slices

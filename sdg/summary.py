@@ -3,15 +3,15 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
 
+from sdg.account import Loss, SliceCount, account, warnings
 from sdg.campaign import Outcome
-from sdg.languages import Language
+from sdg.languages import Language, language
 from sdg.runner import StageReport
 from sdg.schema import SCHEMA_VERSION
 from sdg.store import write_atomically, write_json
@@ -59,6 +59,7 @@ def make_summary(
     """The run in numbers; see README for the keys."""
     reports = outcome.reports
     by_name = {report.name: report for report in reports}
+    slices = slices_by_stage(outcome)
     files = sorted(examples.glob("*.parquet"))
     counts = count_examples(examples)
     infer = by_name["infer"].counters
@@ -78,14 +79,16 @@ def make_summary(
         "tokens_in": infer.get("tokens_in", 0),
         "tokens_out": infer.get("tokens_out", 0),
         "seconds": round(sum(report.seconds for report in reports), 2),
-        "stages": [asdict(report) for report in reports],
+        "stages": [_stage(report) for report in reports],
         "rounds": [
-            {"stages": [asdict(done.report) for done in finished.values()]}
+            {"stages": [_stage(done.report) for done in finished.values()]}
             for finished in outcome.rounds
         ],
         "mining": mining_by_language(reports),
         "models": outcome.models,
         "quota": {name: cell.model_dump() for name, cell in outcome.cells.items()},
+        "account": account(slices),
+        "warnings": [loss.model_dump() for loss in warnings(slices, settings["lang"].split(","))],
     }
 
 
@@ -97,6 +100,15 @@ def mining_by_language(reports: Sequence[StageReport]) -> dict[str, dict[str, in
         if sign and kind in ("asked", "served"):
             found.setdefault(lang, {"asked": 0, "served": 0})[kind] = num
     return dict(sorted(found.items()))
+
+
+def slices_by_stage(outcome: Outcome) -> dict[str, Sequence[SliceCount]]:
+    """What each stage did, by slice, in the order of rows."""
+    return {report.name: report.slices for report in outcome.reports}
+
+
+def _stage(report: StageReport) -> dict[str, Any]:
+    return {key: value for key, value in vars(report).items() if key != "slices"}
 
 
 def write_summary(run_dir: Path, summary: dict[str, Any], langs: Sequence[Language]) -> None:
@@ -135,6 +147,9 @@ def render_card(summary: dict[str, Any], langs: Sequence[Language]) -> str:
         _origin(summary["engine"]),
         "## Where every row went",
         _stage_table(summary["stages"]),
+        *_warnings(summary["warnings"]),
+        "## By language",
+        _language_table(summary["account"]),
         "## What is inside",
         *(
             _count_table(title, summary[key])
@@ -174,6 +189,41 @@ def _stage_table(stages: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _language_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Candidates and what was kept of them, by language, and the reasons that took most."""
+    calls, kept, dropped = Counter[str](), Counter[str](), dict[str, Counter[str]]()
+    for row in rows:
+        if row["task"] and row["lang"]:
+            calls[row["lang"]] += row["candidates"]
+            kept[row["lang"]] += row["kept"]
+        why = dropped.setdefault(row["lang"], Counter())
+        for stage in row["stages"].values():
+            why.update(stage["dropped"])
+    lines = ["| language | calls | examples | dropped most for |", "|---|--:|--:|---|"]
+    for lang in sorted(dropped):
+        most = ", ".join(f"{_code(why)} {num}" for why, num in dropped[lang].most_common(3))
+        name = f"{language(lang).name} ({lang})" if lang else "any or other"
+        lines.append(f"| {name} | {calls[lang]} | {kept[lang]} | {most or '0'} |")
+    return "\n".join(lines)
+
+
+def _warnings(found: Sequence[dict[str, Any]]) -> list[str]:
+    """The account's warnings as a list, where there are any."""
+    lines = [f"- {_code(say(Loss(**loss)), 400)}" for loss in found]
+    return ["\n".join(["Languages that lost most:", "", *lines])] if lines else []
+
+
+def say(loss: Loss) -> str:
+    """A loss in a sentence."""
+    lang = language(loss.lang)
+    name = f"{lang.name} ({lang.code})"
+    if not loss.stage:
+        return f"{name}: nothing came in"
+    why = ", ".join(f"{reason} {num:,}" for reason, num in list(loss.dropped.items())[:3])
+    lost = f"{loss.stage} dropped {loss.num_lost:,} of {loss.num_in:,}" + (f": {why}" * bool(why))
+    return f"{name}: nothing is left; {lost}" if loss.emptied else f"{name}: {lost}"
+
+
 def _count_table(title: str, counts: dict[str, int]) -> str:
     rows = [f"| {_code(name)} | {count} |" for name, count in counts.items()]
     return "\n".join([f"| {title} | examples |", "|---|--:|", *rows])
@@ -182,9 +232,9 @@ def _count_table(title: str, counts: dict[str, int]) -> str:
 _MARKUP: dict[str, str | int | None] = {"|": "\\|", "`": "'", "<": "&lt;", "[": "\\["}
 
 
-def _code(text: str) -> str:
+def _code(text: str, most: int = 120) -> str:
     """Untrusted text in a Markdown cell: one line, no markup that could break out."""
-    return json.dumps(str(text)[:120], ensure_ascii=False)[1:-1].translate(str.maketrans(_MARKUP))
+    return json.dumps(str(text)[:most], ensure_ascii=False)[1:-1].translate(str.maketrans(_MARKUP))
 
 
 def _size_category(num: int) -> str:

@@ -15,7 +15,7 @@ from sdg.cluster import Cluster
 from sdg.errors import UserError
 from sdg.languages import language
 from sdg.runner import Runner
-from sdg.schema import Call, Example, read_rows, rows_of
+from sdg.schema import Call, Example, Pair, read_rows, rows_of
 from tests.test_runner import Silent
 
 LANGS = ["sw", "zh"]
@@ -108,6 +108,27 @@ def test_every_round_accounts_for_its_rows(done: tuple[Path, Outcome]) -> None:
     by_name = {report.name: report for report in outcome.reports}
     assert by_name["infer"].num_in == sum(r["infer"].report.num_in for r in outcome.rounds)
     assert by_name["mix"].num_in == by_name["mine"].num_out
+
+
+def test_the_account_by_slice_is_that_of_the_rows(done: tuple[Path, Outcome]) -> None:
+    folder, outcome = done
+    reports = {report.name: report for report in outcome.reports}
+    for name, model in (("filter", Pair), ("dedupe", Pair), ("mine", Example)):
+        kept = Counter(map(slice_of, rows(folder, f"?-{name}*", model)))
+        lost = Counter[tuple[Any, ...]]()
+        for path in folder.glob(f"stages/?-{name}*/dropped/*.parquet"):
+            table = pq.read_table(path)
+            pairs = zip(rows_of(table, Pair), table["reason"].to_pylist(), strict=True)
+            lost.update((*slice_of(pair), reason) for pair, reason in pairs)
+        found = reports[name].slices
+        assert {c.slice: c.num_out for c in found} == kept
+        assert Counter({(*c.slice, r): n for c in found for r, n in c.dropped.items()}) == lost
+        assert all(c.num_in == c.num_kept + sum(c.dropped.values()) for c in found)
+
+
+def slice_of(row: Any) -> tuple[str, ...]:
+    made = row.provenance
+    return row.positive_lang, row.task, made.model or made.engine, made.prompt
 
 
 @pytest.mark.parametrize("cut", ["3-infer.2", "7-mine", "2-render.2"])

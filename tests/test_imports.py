@@ -14,7 +14,15 @@ ROOT = Path(__file__).parent.parent
 # A new module has to be given its place here.
 LAYERS = (
     {"sdg.errors"},
-    {"sdg.schema", "sdg.languages", "sdg.text", "sdg.yaml12", "sdg.phrases", "sdg.vectors"},
+    {
+        "sdg.account",
+        "sdg.schema",
+        "sdg.languages",
+        "sdg.text",
+        "sdg.yaml12",
+        "sdg.phrases",
+        "sdg.vectors",
+    },
     {
         "sdg.prompting",
         "sdg.planning",

@@ -10,6 +10,7 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from sdg.account import SliceCount
 from sdg.campaign import Outcome
 from sdg.languages import language
 from sdg.runner import StageReport
@@ -42,7 +43,16 @@ CARD_KEYS = {"pretty_name", "language", "license", "task_categories", "tags", "s
 
 def report(name: str, num_in: int, dropped: dict[str, int], **counters: int) -> StageReport:
     kept = num_in - sum(dropped.values())
-    return StageReport(name, num_in, kept, kept, dropped, counters, seconds=1.5)
+    of = {"task": "", "model": "", "prompt": ""} if name == "seed" else OF
+    slices = (
+        SliceCount(
+            lang="sw", **of, num_in=num_in, num_kept=kept, num_out=kept, dropped=dict(dropped)
+        ),
+    )
+    return StageReport(name, num_in, kept, kept, dropped, counters, seconds=1.5, slices=slices)
+
+
+OF = {"task": "retrieval", "model": "m", "prompt": "retrieval/short_query"}
 
 
 REPORTS = [
@@ -60,6 +70,9 @@ SETTINGS = {
     "model": "",
     "prompts": {"retrieval/short_query": 1.0},
 }
+
+
+LOSS = {"lang": "sw", "stage": "filter", "num_in": 2, "num_lost": 2, "dropped": {"refusal": 2}}
 
 
 def examples_with(folder: Path, *provenances: dict[str, Any], **changes: Any) -> Path:
@@ -136,7 +149,8 @@ def test_the_card_says_what_the_summary_says(tmp_path: Path) -> None:
     assert front["language"] == ["sw"]
     assert front["license"] == ["cc-by-4.0", "mit"]
     assert front["size_categories"] == ["n<1K"]
-    stages, prompts, _, languages, licenses = tables_of(body)
+    stages, account, prompts, _, languages, licenses = tables_of(body)
+    assert account[1:] == [["Swahili (sw)", "32", "31", "too_short 2, a|b\\n--- 1"]]
     assert stages[1] == ["seed", "10", "8", "8", "too_short 2"]
     assert [row[0] for row in stages] == ["stage", "seed", "infer", "mine", "mix"]
     assert stages[4][-1] == "0"
@@ -154,13 +168,18 @@ def test_no_name_breaks_the_card(name: str, tmp_path: Path) -> None:
     )
     summary = summary_of(examples, corpus=name or "x", model=name, engine="vllm")
     summary["stages"][0]["dropped"] = {name: 2}
+    summary["account"][0] |= {"lang": "sw", "prompt": name, "model": name}
+    summary["account"][0]["stages"]["seed"]["dropped"] = {name: 2}
+    summary["warnings"] = [{**LOSS, "dropped": {name: 2}, "stage": name or "x"}]
     card = render_card(summary, [language("sw")])
-    plain = render_card(summary_of(examples, engine="vllm", model="m"), [language("sw")])
+    plain_summary = {**summary_of(examples, engine="vllm", model="m"), "warnings": [LOSS]}
+    plain = render_card(plain_summary, [language("sw")])
     front, body = parse(card)
     assert set(front) <= CARD_KEYS | {"configs"}
     assert front["license"] == ["mit", "other"]
     assert front["language"] == ["sw"]
-    stages, *counts = tables_of(body)
+    stages, account, *counts = tables_of(body)
+    assert [row[1:3] for row in account[1:]] == [["32", "31"]]
     assert stages[1][:4] == ["seed", "10", "8", "8"]
     assert stages[1][4].split(" ")[-1] == "2"
     assert [sum(int(row[-1]) for row in table[1:]) for table in counts] == [2, 2, 2, 2]

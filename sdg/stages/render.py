@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from sdg.account import RUN_LANG, run_lang
 from sdg.languages import language
 from sdg.models import ModelShare, choose
 from sdg.planning import (
@@ -39,7 +40,6 @@ _GOLDEN = 0.6180339887498949  # steps by it spread evenly over [0, 1)
 PLAN, PLACES = "plan.json", "places.json"
 EXAMPLES = "mine"  # the stage whose output counts as accepted
 IDEA_CALLS = "infer_ideas"  # the answers that the task list was made from
-RUN_LANG = "run_lang"  # in the controls of a call whose positive is not in the cell's language
 
 
 @dataclass(frozen=True)
@@ -353,14 +353,6 @@ def _accepted(inputs: Inputs, ctx: Context) -> Counter[str]:
 def example_cell(row: dict[str, Any]) -> str:
     """The cell of an example, from `task`, `positive_lang` and `provenance`."""
     return cell_of(run_lang(row["positive_lang"], row["provenance"]["controls"]), row["task"])
-
-
-def run_lang(positive_lang: str, controls: str) -> str:
-    """The run's language that a call or an example was made for."""
-    if RUN_LANG not in controls:
-        return positive_lang
-    lang: str = json.loads(controls).get(RUN_LANG, positive_lang)
-    return lang
 
 
 def _spent(inputs: Inputs) -> Spent:

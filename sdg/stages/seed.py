@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from sdg import langid
+from sdg.account import slices_of
 from sdg.corpora import CorpusConfig, corpus_files, corpus_name, read_documents
 from sdg.errors import UserError
 from sdg.languages import language
@@ -106,7 +107,7 @@ class SeedStage(Stage):
         num_short = 0
         for document, duplicate in zip(documents, is_duplicate, strict=True):
             text = normalize(document.text)
-            lang = self.language_of(document, ctx.langs)
+            lang = self.language_of(document.lang, ctx.langs)
             reason = self.reason_to_drop(document, text, lang)
             if reason is None and duplicate:
                 reason = "duplicate_document"
@@ -124,11 +125,17 @@ class SeedStage(Stage):
             counters={"chunks": len(seeds), "short_chunks_left_out": num_short},
         )
 
-    def language_of(self, document: Document, langs: Sequence[str]) -> str | None:
+    def slices(self, table: pa.Table, ctx: Context) -> pa.Table:
+        """By the run's languages, not by what the corpus calls them; "" for any other."""
+        labels = table["lang"].to_pylist()
+        langs = {label: self.language_of(label, ctx.langs) or "" for label in set(labels)}
+        return slices_of(pa.table({"lang": pa.array([langs[x] for x in labels], pa.string())}))
+
+    def language_of(self, label: str, langs: Sequence[str]) -> str | None:
         """Which of the run's languages a document is in, by its label; None: in none of them."""
         if len(langs) == 1 and not self.check_language:
             return langs[0]
-        return _language_of(document.lang, langs)
+        return _language_of(label, langs)
 
     def reason_to_drop(self, document: Document, text: str, lang: str | None) -> str | None:
         """Why a document gives no seed, or None.
@@ -215,7 +222,7 @@ class _Survey:
             UserError: the sample of a language is full, and plainly in another.
         """
         text = normalize(document.text)
-        lang = self.stage.language_of(document, self.langs)
+        lang = self.stage.language_of(document.lang, self.langs)
         reason = self.stage.reason_to_drop(document, text, lang)
         if reason or lang is None:
             self.reasons[str(reason)] += 1

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -77,6 +78,23 @@ def test_the_summary_accounts_for_every_row(swahili: tuple[Path, str]) -> None:
     for before, after in itertools.pairwise(stages):
         assert after["num_in"] == before["num_out"]
     assert summary["examples"] == len(examples_of(run)) == stages[-1]["num_out"]
+
+
+def test_the_account_by_slice_adds_up_to_the_stages(swahili: tuple[Path, str]) -> None:
+    summary = json.loads((swahili[0] / "summary.json").read_text(encoding="utf-8"))
+    for stage in summary["stages"]:
+        mine = [row["stages"].get(stage["name"], {}) for row in summary["account"]]
+        for number in ("num_in", "num_kept", "num_out"):
+            assert sum(count.get(number, 0) for count in mine) == stage[number]
+    for row in summary["account"]:
+        assert row["lang"] == "sw"
+        for before, after in itertools.pairwise(row["stages"].values()):
+            if row["task"]:
+                assert after["num_in"] == before["num_out"]
+    written = Counter(e.provenance.prompt for e in examples_of(swahili[0]))
+    kept = {row["prompt"]: row["kept"] for row in summary["account"] if row["task"]}
+    assert kept == written
+    assert summary["warnings"] == []
 
 
 def test_the_screen_shows_the_table_samples_files_and_the_way_on(swahili: tuple[Path, str]) -> None:
