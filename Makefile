@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 # MBEGU_<name>, its text as it was typed: $(value) keeps make from expanding it, and the recipes use
 # it quoted, so nothing in it is taken for make's or the shell's syntax. The variables themselves
 # are held back, since make would expand them on export, and LANG=sw is no locale.
-GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED DRY_RUN TASK TASKS PROMPT N BENCH DATA ARGS
+GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED DRY_RUN TASK TASKS PROMPT N BENCH DATA TO PUSH ARGS
 unexport $(GIVEN)
 given = $(if $(filter command%,$(origin $1)),$(value $1))
 $(foreach name,$(GIVEN),$(eval export MBEGU_$(name) := $$(call given,$(name))))
@@ -62,7 +62,7 @@ $(HAS)/%: $(PINS)
 	$(install)
 
 # --- Commands -----------------------------------------------------------------------------------
-.PHONY: help setup generate preview lint-prompts languages evaluate lint fmt test bench lock clean \
+.PHONY: help setup generate preview lint-prompts languages evaluate export lint fmt test bench lock clean \
         language-given bench-given no-python
 
 help: ## this list
@@ -90,6 +90,11 @@ lint-prompts: $(HAS)/base ## check every prompt in every language: file:line: wh
 
 languages: $(HAS)/base ## list languages, scripts, detectors: make languages [ARGS="hausa --json"]
 	@eval "set -- $$MBEGU_ARGS"; $(PY) -m pipelines.languages "$$@"
+
+export: $(HAS)/base ## hand a run to a trainer: make export RUN=sw TO=sentence-transformers
+##   or automodel, flagembedding, tevatron, beir, hf [PUSH=<owner>/<name> DRY_RUN=1 ARGS=]
+	@eval "set -- $$MBEGU_ARGS"; $(call prepend,run:RUN to:TO push:PUSH dry-run:DRY_RUN) \
+	$(PY) -m pipelines.export "$$@"
 
 evaluate: $(HAS)/base+train+evaluate ## measure models: make evaluate MODEL=<folder>[,<folder>] DATA=<folder>
 ##   [TASKS=<mteb names> ARGS=]; DATA is in BEIR's layout or a table; two models are compared

@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from embedtrain.adapters import SourceConfig, adapt, find_files
 from embedtrain.prepared import Source, find_shards, fingerprint, prepare, read_shards
 from sdg.errors import UserError
+from sdg.schema import SYMMETRIC_TASKS, instructed
 
-SYMMETRIC = ("sts",)  # tasks whose documents carry the instruction, too, as in the recipe
 Weights = dict[str, float]
 
 
@@ -42,7 +42,7 @@ class DataConfig(BaseModel):
     languages: Weights = {}  # query language -> the same
     negatives: int = Field(4, ge=0)  # hard negatives a query, at most
     not_in_batch: tuple[str, ...] = ("classification", "sts")  # tasks that never take in-batch ones
-    instruct: bool = True  # queries carry their instruction, as `template` writes it
+    instruct: bool = True  # queries carry their instruction, as `instructed` writes it
     instructions: dict[str, str] = {}  # task -> the one instruction, in place of the rows' own
 
 
@@ -81,11 +81,6 @@ def _dealt(turn: int, num_ranks: int) -> int:
     """Who gets the card of this turn: there and back again."""
     lap, place = divmod(turn, num_ranks)
     return place if lap % 2 == 0 else num_ranks - 1 - place
-
-
-def template(instruction: str, text: str) -> str:
-    """A query as the model reads it (llama-embed-nemotron-8b, arXiv 2511.07025, section 3)."""
-    return f"Instruct: {instruction}\nQuery: {text}"
 
 
 def open_sources(
@@ -347,7 +342,7 @@ class Batches:
         instruction = config.instructions.get(group.task, row["instruction"])
 
         def asked(text: str) -> str:
-            return template(instruction, text) if config.instruct else text
+            return instructed(instruction, text) if config.instruct else text
 
         documents = [positives[chosen], *(negatives[i] for i in picked)]
         return Item(
@@ -356,7 +351,7 @@ class Batches:
             task=group.task,
             lang=group.lang,
             query=asked(row["query"]),
-            documents=tuple(map(asked, documents) if group.task in SYMMETRIC else documents),
+            documents=tuple(map(asked, documents) if group.task in SYMMETRIC_TASKS else documents),
             scores=of_each("scores"),
             grades=of_each("grades"),
         )

@@ -125,6 +125,15 @@ class Pair(Row):
     unverified: list[str] = []  # sides ("query", "positive") whose language nobody could check
 
 
+# Tasks whose two sides are alike: both carry the instruction (arXiv 2511.07025, section 3).
+SYMMETRIC_TASKS = ("sts",)
+
+
+def instructed(instruction: str, text: str) -> str:
+    """A query as the model reads it (llama-embed-nemotron-8b, arXiv 2511.07025, section 3)."""
+    return f"Instruct: {instruction}\nQuery: {text}"
+
+
 class Example(Row):
     """One training row, the hand-over to any trainer. Scores are the teacher's, in [-1, 1]."""
 

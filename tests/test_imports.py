@@ -40,7 +40,7 @@ LAYERS = (
     {"sdg.cluster", "sdg.pipeline"},
     {"sdg.runner"},
     {"sdg.campaign"},
-    {"sdg.summary"},
+    {"sdg.summary", "sdg.export"},
 )
 MAX_LINES = 400
 

@@ -46,6 +46,7 @@ def test_make_takes_it(command: str) -> None:
         "CONFIG",
         "SEED",
         "DATA",
+        "TO",
     }
 
 
