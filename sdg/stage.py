@@ -34,6 +34,7 @@ class Group:
 
 
 REASON = pa.field("reason", pa.string(), nullable=False)
+DETAIL = pa.field("detail", pa.string())  # what the reason is about: the row it duplicates, say
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage made of a shard. `dropped` holds input rows with a `reason` column.
+    """What a stage made of a shard. `dropped` holds input rows with `reason` and `detail` columns.
 
     `num_kept` counts input rows that gave output; it differs from `kept.num_rows` where one row
     gives several (a document its chunks). `num_kept + dropped.num_rows` must be the rows given.
@@ -206,14 +207,21 @@ class Stage(BaseModel):
 
 
 def split(
-    table: pa.Table, reasons: list[str | None], counters: dict[str, int] | None = None
+    table: pa.Table,
+    reasons: Sequence[str | None],
+    counters: dict[str, int] | None = None,
+    details: Sequence[str | None] | None = None,
 ) -> Result:
     """Part a table by a reason per row: rows without one are kept."""
     kept = table.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
-    return Result(kept, dropped_rows(table, reasons), kept.num_rows, counters or {})
+    return Result(kept, dropped_rows(table, reasons, details), kept.num_rows, counters or {})
 
 
-def dropped_rows(table: pa.Table, reasons: list[str | None]) -> pa.Table:
-    """The rows that have a reason, with it in a column `reason`."""
+def dropped_rows(
+    table: pa.Table, reasons: Sequence[str | None], details: Sequence[str | None] | None = None
+) -> pa.Table:
+    """The rows that have a reason, with it in a column `reason`, what it is about in `detail`."""
     column = pa.array(reasons, pa.string())
-    return table.filter(column.is_valid()).append_column(REASON, column.drop_null())
+    about = pa.array([None] * len(reasons) if details is None else details, pa.string())
+    dropped = table.append_column(DETAIL, about).filter(column.is_valid())
+    return dropped.add_column(table.num_columns, REASON, column.drop_null())

@@ -3,7 +3,7 @@
     <stage>/stage.json            fingerprint, and what it is made of
     <stage>/prepared/             files of `Stage.prepare`, valid once prepared.json stands
     <stage>/kept/<shard>.parquet  output rows
-    <stage>/dropped/<shard>.parquet  input rows with a `reason`
+    <stage>/dropped/<shard>.parquet  input rows with a `reason` and a `detail`
     <stage>/manifest.jsonl        one line a finished shard
 
 A shard counts as done when its manifest line is there. The driver alone appends lines, after the

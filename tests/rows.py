@@ -26,7 +26,7 @@ from sdg.schema import (
     rows_of,
     to_table,
 )
-from sdg.stage import REASON, Context, Inputs, Result, Shard, Stage
+from sdg.stage import DETAIL, REASON, Context, Inputs, Result, Shard, Stage
 from sdg.text import digest, normalize
 
 TEXT = (
@@ -156,7 +156,7 @@ def run_stage(
         result = first[name]
         assert result.num_kept + result.dropped.num_rows == table.num_rows
         assert result.kept.schema.equals(arrow_schema(stage.gives), check_metadata=True)
-        assert result.dropped.schema.equals(arrow_schema(stage.takes, REASON))
+        assert result.dropped.schema.equals(arrow_schema(stage.takes, REASON, DETAIL))
         assert result.kept.equals(again[name].kept)
         assert result.dropped.equals(again[name].dropped)
     return first

@@ -12,7 +12,7 @@ import pytest
 from pipelines.profile import load_profile
 from sdg.languages import language
 from sdg.schema import Example, Seed, arrow_schema, read_rows, to_table
-from sdg.stage import REASON, Context, Inputs, Result, Shard, Stage, dropped_rows, split
+from sdg.stage import DETAIL, REASON, Context, Inputs, Result, Shard, Stage, dropped_rows, split
 from sdg.store import StageStore, write_atomically, write_json, write_table
 from tests.rows import make_seed
 
@@ -94,7 +94,7 @@ def test_a_written_shard_is_counted(store: StageStore) -> None:
     assert (done.counters, done.seconds) == ({"calls": 2}, 0.123)
     assert read_rows(store.kept_path("00000"), Seed)["id"].to_pylist() == [SEEDS[0].id, SEEDS[2].id]
     dropped = pq.read_table(store.dropped_path("00000"))
-    assert dropped.schema.equals(arrow_schema(Seed, REASON))
+    assert dropped.schema.equals(arrow_schema(Seed, REASON, DETAIL))
     assert dropped["reason"].to_pylist() == ["short", "long", "short"]
 
 
@@ -215,7 +215,7 @@ def through(
                 read_rows(store.kept_path(name), stage.gives),
                 result.dropped,
             )
-            assert result.dropped.schema.equals(arrow_schema(stage.takes, REASON))
+            assert result.dropped.schema.equals(arrow_schema(stage.takes, REASON, DETAIL))
             store.append(done)
         nothing = arrow_schema(stage.takes).empty_table()
         empty = stage.run(Shard(names[0], nothing), ctx, state)

@@ -1,64 +1,228 @@
 """dedupe: pairs that say the same twice go; the first of each stays.
 
-Exact after normalising: two pairs are equal when query and positive have one canonical form. The
-whole set is compared by sorted 128-bit hashes, 16 bytes a pair. In a later round, a pair goes as
-well if an earlier one has the same pair or the same query: another call that asks what was asked
-already is not what the round was made for.
+Exact: the canonical form (case, punctuation, width and spaces folded) is the same, by 128-bit hash.
+Near: the shingle sets have a Jaccard similarity of `similarity` or more, checked exactly. Of pairs,
+both sides have to be so; of documents, the pairs made from the later of two near copies go (several
+pairs of one document are no duplicates of each other).
+
+What earlier rounds accepted comes first and stays. In a later round a pair goes as well if its
+query alone was asked before: another call that asks what was asked already is not what the round
+was made for.
+
+    <stage>/prepared/<shard>.parquet   each row's reason, and the id of the row it duplicates
 """
 
-from typing import Any, ClassVar
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from sdg.near_duplicates import NearDuplicates, first_of_equals, keep_first
 from sdg.schema import Pair
+from sdg.shingles import CHARACTERS, WORDS
 from sdg.stage import ACCEPTED, Context, Inputs, Result, Shard, Stage, split
+from sdg.store import write_table
 from sdg.text import canonical, digest
 
-REASONS = ("", "duplicate", "pair_of_earlier_round", "query_of_earlier_round")
-
-
-def duplicate_rows(digests: bytes | bytearray) -> np.ndarray:
-    """Positions of all but the first of each 16-byte digest, ascending (int64)."""
-    keys = np.frombuffer(digests, dtype="V16")
-    _, first = np.unique(keys, return_index=True)
-    is_duplicate = np.ones(len(keys), dtype=bool)
-    is_duplicate[first] = False
-    return np.flatnonzero(is_duplicate)
+COLUMNS = ["query", "positive", "document"]
+SIDES = ("pair", "query", "document")
+REASONS = [
+    "",
+    *(
+        f"{how}_{side}{where}"
+        for how in ("exact", "near")
+        for side in SIDES
+        for where in ("", "_of_earlier_round")
+    ),
+]
 
 
 class DedupeStage(Stage):
-    """Drops exact duplicates over the whole run."""
+    """Drops exact and near duplicates over the whole run."""
 
     name: ClassVar[str] = "dedupe"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes = Pair
     gives = Pair
 
+    exact: tuple[Literal["pair", "query"], ...] = ("pair",)  # what may not be there twice
+    near: tuple[Literal["pair", "query", "document"], ...] = ("pair", "document")  # nor nearly so
+    similarity: float = Field(0.8, ge=0.5, le=1)  # Jaccard, from which on two texts are near
+    words: int = Field(WORDS, ge=1, le=64)  # in a shingle
+    characters: int = Field(CHARACTERS, ge=1, le=64)  # in one of a script without spaces
+
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
-        pairs, queries, sizes = _digests(inputs)
-        codes = np.zeros(sum(sizes), dtype=np.uint8)  # of REASONS
-        if ACCEPTED in inputs.earlier:
-            seen_pairs, seen_queries, _ = _digests(inputs.earlier[ACCEPTED])
-            codes[(codes == 0) & np.isin(queries, seen_queries)] = 3
-            codes[np.isin(pairs, seen_pairs)] = 2
-        fresh = np.flatnonzero(codes == 0)
-        codes[fresh[duplicate_rows(pairs[fresh].tobytes())]] = 1
-        parts = np.split(codes, np.cumsum(sizes)[:-1])
-        for name, part in zip(inputs.shards, parts, strict=False):
-            np.save(ctx.dir / f"{name}.npy", part)
+        """Compare all rows; write each shard's verdicts."""
+        given = [inputs.earlier[ACCEPTED]] if ACCEPTED in inputs.earlier else []
+        rows = _Rows(given, inputs)
+        for side in ("pair", "query"):
+            if given or side in self.exact:
+                rows.drop_equal(side, among_all=side in self.exact)
+        if self.near:
+            self._drop_near(rows, ctx.dir / "near")
+        for name, verdicts in zip(inputs.shards, rows.verdicts(), strict=True):
+            write_table(ctx.dir / f"{name}.parquet", verdicts)
 
     def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
-        codes = np.load(ctx.dir / f"{shard.name}.npy")
-        return split(shard.table, [REASONS[code] or None for code in codes[: shard.table.num_rows]])
+        verdicts = pq.read_table(ctx.dir / f"{shard.name}.parquet").slice(0, shard.table.num_rows)
+        reasons, twins = verdicts["reason"].to_pylist(), verdicts["twin"].to_pylist()
+        return split(shard.table, reasons, details=twins)
+
+    def _drop_near(self, rows: "_Rows", folder: Path) -> None:
+        """Rows that are nearly what an earlier one is. Positives and documents are mostly the same
+        texts, so they are compared as one set."""
+        pairs_too = "pair" in self.near and "query" not in self.near  # near queries go anyway
+        roles = ["positive"] * pairs_too + ["document"] * ("document" in self.near)
+        living, numbers_NR = rows.living(), rows.number_texts(roles)
+        texts, queries = (
+            NearDuplicates(folder / name, self.similarity, self.words, self.characters)
+            for name in ("texts", "queries")
+        )
+        num_texts = 0
+        for start, table in rows.tables(["query", *roles]):
+            columns = [table[role].to_pylist() for role in roles]
+            for row, query in enumerate(table["query"].to_pylist(), start):
+                if rows.codes[row]:
+                    continue
+                queries.add(query)
+                for column, number in zip(columns, numbers_NR[row].tolist(), strict=True):
+                    if number == num_texts:  # they are numbered as they first come
+                        texts.add(column[row - start])
+                        num_texts += 1
+        near_texts = texts.pairs()
+        if pairs_too:
+            positives = numbers_NR[living, 0]
+            found = queries.pairs(_families(num_texts, near_texts)[positives])
+            found = found[_are_near(positives[found], near_texts)]
+            rows.drop_near("pair", living[found])
+        elif "query" in self.near:
+            rows.drop_near("query", living[queries.pairs()])
+        if "document" in self.near:
+            rows.drop_near_texts("document", numbers_NR[:, -1], near_texts)
+        shutil.rmtree(folder)
 
 
-def _digests(inputs: Inputs) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """16-byte hashes of all pairs and of their queries, canonical, and the shards' sizes."""
-    pairs, queries, sizes = bytearray(), bytearray(), []
-    for table in inputs.tables(["query", "positive"]):
-        for row in table.to_pylist():
-            query = canonical(row["query"])
-            pairs += bytes.fromhex(digest("pair", query, canonical(row["positive"])))
-            queries += bytes.fromhex(digest("query", query))
-        sizes.append(table.num_rows)
-    return np.frombuffer(pairs, dtype="V16"), np.frombuffer(queries, dtype="V16"), sizes
+class _Rows:
+    """All rows by number, those that are given (and stay) before the stage's input, and what is
+    found out about each."""
+
+    def __init__(self, given: Sequence[Inputs], inputs: Inputs) -> None:
+        self._sources = (*given, inputs)
+        hashes: dict[str, bytearray] = {key: bytearray() for key in (*SIDES, "positive")}
+        self._sizes = [
+            [_hash_rows(table, hashes) for table in source.tables(COLUMNS)]
+            for source in self._sources
+        ]
+        self._digests = {k: np.frombuffer(v, np.uint64).reshape(-1, 2) for k, v in hashes.items()}
+        self.num_given = sum(map(sum, self._sizes[:-1]))
+        self.codes = np.zeros(sum(map(sum, self._sizes)), np.uint8)  # of REASONS; 0: it stays
+        self._twins = np.full(len(self.codes), -1)  # the row that a dropped one duplicates
+
+    def living(self) -> np.ndarray:
+        """Numbers of the rows that nothing is known against."""
+        return np.flatnonzero(self.codes == 0)
+
+    def tables(self, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+        """Every shard's table, with the number of its first row."""
+        start = 0
+        for source in self._sources:
+            for table in source.tables(columns):
+                yield start, table
+                start += table.num_rows
+
+    def drop_equal(self, side: str, *, among_all: bool) -> None:
+        """Rows whose query, or pair, is there before, or (not `among_all`) among the given ones."""
+        living = self.living()
+        first = living[first_of_equals(self._digests[side][living])]
+        twice = first != living if among_all else first < self.num_given
+        self._drop("exact", side, living[twice], first[twice])
+
+    def drop_near(self, side: str, pairs: np.ndarray) -> None:
+        """Rows that an earlier one is near to, which stays itself."""
+        twins = keep_first(len(self.codes), pairs, self.num_given)
+        rows = np.flatnonzero(twins >= 0)
+        self._drop("near", side, rows, twins[rows])
+
+    def drop_near_texts(self, side: str, numbers: np.ndarray, pairs: np.ndarray) -> None:
+        """All rows with a text that is near to one that stays, by the texts' numbers (N,)."""
+        living = self.living()
+        none = len(self.codes)
+        firsts = np.full(max(numbers.max(initial=-1), pairs.max(initial=-1)) + 1, none)
+        np.minimum.at(firsts, numbers[living], living)
+        pairs = np.sort(firsts[pairs], axis=1)
+        pairs = pairs[pairs[:, 1] < none]
+        pairs = pairs[np.argsort(pairs[:, 1], kind="stable")]
+        twins = keep_first(none, pairs, self.num_given)[firsts[numbers[living]]]
+        self._drop("near", side, living[twins >= 0], twins[twins >= 0])
+
+    def number_texts(self, roles: Sequence[str]) -> np.ndarray:
+        """Which text each row has in each role (N, R), numbered as they first come; -1 in rows that
+        go already."""
+        living = self.living()
+        numbers = np.full((len(self.codes), len(roles)), -1)
+        if roles:
+            digests = np.stack([self._digests[role][living] for role in roles], axis=1)
+            first = first_of_equals(digests.reshape(-1, 2))
+            number = np.cumsum(first == np.arange(len(first))) - 1
+            numbers[living] = number[first].reshape(-1, len(roles))
+        return numbers
+
+    def verdicts(self) -> Iterator[pa.Table]:
+        """For each shard of the input a table of `reason` and `twin`, null where a row stays."""
+        wanted = np.unique(self._twins[self._twins >= 0])
+        ids: dict[int, str] = {}
+        for start, table in self.tables(["id"]):
+            low, high = np.searchsorted(wanted, [start, start + table.num_rows])
+            for row in wanted[low:high].tolist():
+                ids[row] = table["id"][row - start].as_py()
+        end = self.num_given
+        for size in self._sizes[-1]:
+            start, end = end, end + size
+            reasons = [REASONS[code] or None for code in self.codes[start:end].tolist()]
+            twins = [ids.get(twin) for twin in self._twins[start:end].tolist()]
+            yield pa.table(
+                {"reason": pa.array(reasons, pa.string()), "twin": pa.array(twins, pa.string())}
+            )
+
+    def _drop(self, how: str, side: str, rows: np.ndarray, twins: np.ndarray) -> None:
+        own = rows >= self.num_given
+        rows, twins = rows[own], twins[own]
+        reason = REASONS.index(f"{how}_{side}")
+        earlier = REASONS.index(f"{how}_{side}_of_earlier_round")
+        self.codes[rows] = np.where(twins < self.num_given, earlier, reason)
+        self._twins[rows] = twins
+
+
+def _hash_rows(table: pa.Table, hashes: dict[str, bytearray]) -> int:
+    """Append 16-byte hashes of what the rows say, canonical. Returns how many rows there are."""
+    for row in table.select(COLUMNS).to_pylist():
+        query, positive = canonical(row["query"]), canonical(row["positive"])
+        same = row["document"] == row["positive"]
+        document = positive if same else canonical(row["document"])
+        hashes["pair"] += bytes.fromhex(digest(query, positive))
+        hashes["query"] += bytes.fromhex(digest(query))
+        hashes["positive"] += bytes.fromhex(digest(positive))
+        hashes["document"] += hashes["positive"][-16:] if same else bytes.fromhex(digest(document))
+    return int(table.num_rows)
+
+
+def _families(num: int, pairs: np.ndarray) -> np.ndarray:
+    """A number for each of `num` texts, the same for those that pairs join, however far."""
+    edges = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(num, num))
+    families: np.ndarray = connected_components(edges, directed=False)[1]
+    return families
+
+
+def _are_near(texts: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Whether two texts (P, 2) are one, or among the pairs `near`, whose first is the lower."""
+    low, high = texts.min(axis=1), texts.max(axis=1)
+    num = max(high.max(initial=0), near.max(initial=0)) + 1
+    are: np.ndarray = (low == high) | np.isin(low * num + high, near[:, 0] * num + near[:, 1])
+    return are

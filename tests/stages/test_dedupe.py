@@ -1,6 +1,8 @@
-"""dedupe: the first of each pair stays, over all shards."""
+"""dedupe: the first of each pair stays, over all shards, and of nearly the same ones."""
 
-import numpy as np
+import random
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,15 +10,15 @@ from hypothesis import strategies as st
 from sdg.schema import Pair
 from sdg.stage import ACCEPTED
 from sdg.stages import DedupeStage
-from sdg.stages.dedupe import duplicate_rows
 from tests.rows import bare, kept_rows, make_pair, reasons, run_stage, sharded
+from tests.shingle_sets import jaccard, shingle_set
 
 
 def dedupe(pairs: list[Pair], *sizes: int) -> list[int]:
-    """Numbers of the pairs that stay."""
-    results = run_stage(DedupeStage(), sharded(pairs, Pair, *sizes))
+    """Numbers of the pairs that stay after exact deduplication."""
+    results = run_stage(DedupeStage(near=()), sharded(pairs, Pair, *sizes))
     stay = [int(pair.id) for pair in kept_rows(results, Pair)]
-    assert reasons(results) == ["duplicate"] * (len(pairs) - len(stay))
+    assert reasons(results) == ["exact_pair"] * (len(pairs) - len(stay))
     return stay
 
 
@@ -80,17 +82,154 @@ def test_no_pairs_at_all() -> None:
     assert dedupe([], 0, 0) == []
 
 
-def test_digests_are_compared_whole() -> None:
-    # Equal but for the last byte, for the first, or for what follows a zero byte.
-    keys = [bytes(16), bytes(15) + b"\1", b"\1" + bytes(15), b"\0\1" + bytes(14), bytes(15) + b"\1"]
-    np.testing.assert_array_equal(duplicate_rows(b"".join([*keys, bytes(16)])), [4, 5])
-    assert duplicate_rows(b"").tolist() == []
-
-
 def test_what_an_earlier_round_accepted_goes() -> None:
     before = numbered([("mto wa Tana", "x"), ("mlima", "y")])
     now = [("Mto wa Tana!", "X"), ("mlima", "z"), ("ziwa", "y"), ("ziwa", "Y"), ("mto", "x")]
     earlier = {ACCEPTED: sharded(before, Pair, 1)}
     results = run_stage(DedupeStage(), sharded(numbered(now), Pair, 2), earlier=earlier)
     assert [int(pair.id) for pair in kept_rows(results, Pair)] == [2, 4]
-    assert reasons(results) == ["pair_of_earlier_round", "query_of_earlier_round", "duplicate"]
+    assert reasons(results) == [
+        "exact_pair_of_earlier_round",
+        "exact_query_of_earlier_round",
+        "exact_pair",
+    ]
+
+
+# Near duplicates
+
+
+def outcome(
+    stage: DedupeStage, pairs: list[Pair], *sizes: int, earlier: list[Pair] | None = None
+) -> dict[str, tuple[str, str]]:
+    """Why a pair goes, and for which other it does, by its id."""
+    before = None if earlier is None else {ACCEPTED: sharded(earlier, Pair, 2)}
+    results = run_stage(stage, sharded(pairs, Pair, *sizes), earlier=before)
+    rows = [row for name in sorted(results) for row in results[name].dropped.to_pylist()]
+    return {row["id"]: (row["reason"], row["detail"]) for row in rows}
+
+
+LONG = " ".join(f"neno{i} la maandishi" for i in range(20))
+QUERY = "ni lini mto wa Tana ulifurika na kuharibu mashamba mengi ya watu"
+
+
+def test_both_sides_of_a_pair_have_to_be_near() -> None:
+    pairs = [
+        make_pair(QUERY, LONG, id="0"),
+        make_pair(f"{QUERY} huko", f"{LONG} mwisho", id="1"),
+        make_pair(f"{QUERY} huko", "jambo jingine kabisa kuhusu milima na mabonde", id="2"),
+        make_pair("swali jingine kabisa kuhusu milima na mabonde ya nchi", LONG, id="3"),
+        make_pair(f"{QUERY.upper()}?", LONG.title(), id="4"),
+        make_pair(f"huko {QUERY}", LONG, id="5"),
+    ]
+    both = {"1": ("near_pair", "0"), "4": ("exact_pair", "0"), "5": ("near_pair", "0")}
+    for sizes in [(), (1, 0, 2), (5,)]:
+        assert outcome(DedupeStage(near=("pair",)), pairs, *sizes) == both
+    assert outcome(DedupeStage(near=("query",)), pairs) == {
+        **{"1": ("near_query", "0"), "2": ("near_query", "0"), "4": ("exact_pair", "0")},
+        "5": ("near_query", "0"),
+    }
+    assert outcome(DedupeStage(exact=("query",), near=()), pairs) == {
+        "2": ("exact_query", "1"),
+        "4": ("exact_query", "0"),
+    }
+
+
+def test_pairs_of_one_document_stay_and_those_of_its_near_copy_go() -> None:
+    copy, other = LONG.replace("neno7 la", "neno7 ya"), LONG.replace("neno", "tamko")
+    pairs = [
+        make_pair("swali la kwanza", "neno0 la maandishi", id="0", document=LONG),
+        make_pair("swali la pili", "neno1 la maandishi", id="1", document=other),
+        make_pair("swali la tatu", "neno2 la maandishi", id="2", document=copy),
+        make_pair("swali la nne", "neno3 la maandishi", id="3", document=LONG),
+        make_pair("swali la tano", "neno4 la maandishi", id="4", document=copy),
+    ]
+    gone = {"2": ("near_document", "0"), "4": ("near_document", "0")}
+    assert outcome(DedupeStage(), pairs, 1, 3) == gone
+    assert outcome(DedupeStage(near=("pair",)), pairs) == {}
+    assert outcome(DedupeStage(similarity=0.99), pairs) == {}
+
+
+def test_what_is_near_to_an_earlier_rounds_pair_goes() -> None:
+    before = [make_pair(QUERY, LONG, id="a"), make_pair("mlima", "Mlima ni mrefu.", id="b")]
+    now = [
+        make_pair(f"{QUERY} huko", f"{LONG} mwisho", id="0"),
+        make_pair("mto", "Mto ni mrefu.", id="1"),
+        make_pair("Mlima!", "Mwingine.", id="2"),
+    ]
+    assert outcome(DedupeStage(), now, earlier=before) == {
+        "0": ("near_pair_of_earlier_round", "a"),
+        "2": ("exact_query_of_earlier_round", "b"),
+    }
+
+
+@pytest.mark.parametrize("near", [("pair",), ("query",), ("document",), ("pair", "document")])
+def test_it_is_what_comparing_every_two_gives(near: tuple[str, ...]) -> None:
+    rng = random.Random(5)
+    queries = [variants(rng, 9, 7) for _ in range(8)]
+    documents = [variants(rng, 40, 12) for _ in range(5)]
+    pairs = [
+        make_pair(rng.choice(rng.choice(queries)), rng.choice(rng.choice(documents)), id=str(i))
+        for i in range(120)
+    ]
+    given, pairs = pairs[:20], pairs[20:]
+    stage = DedupeStage(near=near, exact=(), similarity=0.7)
+    found = outcome(stage, pairs, 30, 40, earlier=given)
+    near_to = one_by_one(near, given, pairs)
+    assert {row: twin for row, (_, twin) in found.items()} == near_to
+    assert len(near_to) > 10
+
+
+def variants(rng: random.Random, length: int, num: int) -> list[str]:
+    """A text, and versions of it with one more word changed each."""
+    words = [f"neno{rng.randrange(500)}" for _ in range(length)]
+    found = []
+    for _ in range(num):
+        found.append(" ".join(words))
+        words[rng.randrange(length)] = f"tofauti{rng.randrange(500)}"
+    return found
+
+
+def one_by_one(near: tuple[str, ...], given: list[Pair], pairs: list[Pair]) -> dict[str, str]:
+    """Which pair goes for which: every one is compared with those before that stayed."""
+    gone: dict[str, str] = {}
+
+    def alike(one: str, other: str) -> bool:
+        return jaccard(shingle_set(one), shingle_set(other)) >= 0.7
+
+    def sweep(is_twin: Callable[[Pair, Pair], bool]) -> None:
+        stay = list(given)
+        for pair in pairs:
+            if pair.id not in gone:
+                twin = next((other for other in stay if is_twin(pair, other)), None)
+                if twin:
+                    gone[pair.id] = twin.id
+                else:
+                    stay.append(pair)
+
+    # What earlier rounds asked goes without being asked for.
+    asked = {bare(pair.query): pair.id for pair in reversed(given)}
+    same = {(bare(pair.query), bare(pair.positive)): pair.id for pair in reversed(given)}
+    for pair in pairs:
+        key = (bare(pair.query), bare(pair.positive))
+        if key in same or key[0] in asked:
+            gone[pair.id] = same.get(key) or asked[key[0]]
+    if "pair" in near:
+        sweep(lambda a, b: alike(a.query, b.query) and alike(a.positive, b.positive))
+    if "query" in near:
+        sweep(lambda a, b: alike(a.query, b.query))
+    if "document" in near:
+        stay = list(dict.fromkeys(pair.document for pair in given))
+        firsts = {
+            pair.document: pair.id for pair in reversed([*given, *pairs]) if pair.id not in gone
+        }
+        for document in dict.fromkeys(pair.document for pair in pairs if pair.id not in gone):
+            twin = next(
+                (other for other in stay if other != document and alike(document, other)), None
+            )
+            if document in stay or not twin:
+                stay.append(document)
+                continue
+            gone.update(
+                (p.id, firsts[twin]) for p in pairs if p.document == document and p.id not in gone
+            )
+    return gone

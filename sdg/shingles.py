@@ -1,0 +1,191 @@
+"""Shingles of texts as 64-bit hashes, for comparing texts as sets: near-duplicates, n-gram overlap.
+
+A shingle is a run of units. In scripts with spaces a unit is a word; in scripts without (Han, kana,
+Thai, Lao, Khmer, Burmese and the others that Unicode's line breaking calls complex, UAX #14) a unit
+is a character, so that no text is one long word. Case, width and punctuation make no difference.
+
+Everything is done on whole batches in numpy: a word's hash is the polynomial of its characters,
+which a running sum over the batch gives for every word at once.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import regex
+
+WORDS, CHARACTERS = 3, 5  # units of a shingle, by the unit that it begins with
+_WORD, _DENSE, _IGNORED = 1 << 24, 1 << 25, 1 << 26  # kinds of characters, above their codes
+_BASE = 0x9E3779B97F4A7C15  # of the polynomial; odd, so that it has an inverse
+_INVERSE = pow(_BASE, -1, 2**64)
+_BATCH = 1 << 17  # characters at once: the arrays stay in the processor's cache
+_NUM_CODES = 0x110000
+_SPACELESS = (
+    r"[\p{Line_Break=SA}\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Javanese}\p{Balinese}]"
+)
+
+
+@dataclass(frozen=True)
+class Shingles:
+    """Hashes of several texts, one text after another; a text may have one more than once.
+
+    `hashes` (S,) uint64, of which text i has those from `offsets[i]` to `offsets[i + 1]`; `offsets`
+    (N + 1,) int64.
+    """
+
+    hashes: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, text: int) -> np.ndarray:
+        return self.hashes[self.offsets[text] : self.offsets[text + 1]]
+
+
+def shingles(texts: Sequence[str], words: int = WORDS, characters: int = CHARACTERS) -> Shingles:
+    """The shingles of each text.
+
+    A text of fewer units than a shingle has is one shingle as a whole; a text without any letter or
+    digit has none.
+
+    Args:
+        words, characters: how many units a shingle has that begins with a word, with a character
+            of a script without spaces.
+    """
+    parts = [_of_batch(batch, words, characters) for batch in _batches(texts)]
+    hashes = np.concatenate([part.hashes for part in parts]) if parts else np.empty(0, np.uint64)
+    sizes = [np.diff(part.offsets) for part in parts]
+    return Shingles(
+        hashes, np.concatenate([[0], np.cumsum(np.concatenate([[], *sizes]))]).astype(np.int64)
+    )
+
+
+def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    start = size = 0
+    for place, text in enumerate(texts):
+        size += len(text) + 1
+        if size > _BATCH:
+            yield texts[start : place + 1]
+            start, size = place + 1, 0
+    if start < len(texts):
+        yield texts[start:]
+
+
+def _of_batch(texts: Sequence[str], words: int, characters: int) -> Shingles:
+    units, dense, ends = _units(texts)
+    counts = np.diff(ends, prepend=0)
+    if dense is None and counts.min(initial=words) >= words:
+        return _of_words(units, counts, ends, words)
+    wanted = np.full(len(units), words) if dense is None else np.where(dense, characters, words)
+    left = np.repeat(ends, counts) - np.arange(len(units))  # units to the text's end
+    whole = left >= wanted
+    whole[(ends - counts)[counts > 0]] = True
+    sizes = np.minimum(wanted, left)
+    hashes = units * _ODD[0]
+    for step in range(1, int(sizes.max(initial=1))):
+        following = units[step:] * _ODD[step % len(_ODD)]
+        following[sizes[:-step] <= step] = 0
+        hashes[:-step] += following
+    number = np.concatenate([[0], np.cumsum(whole)])
+    return Shingles(hashes[whole], number[np.concatenate([[0], ends])])
+
+
+def _of_words(units: np.ndarray, counts: np.ndarray, ends: np.ndarray, words: int) -> Shingles:
+    """The common case: nothing but words, and enough of them in every text."""
+    hashes = units * _ODD[0]
+    for step in range(1, words):
+        hashes[:-step] += units[step:] * _ODD[step % len(_ODD)]
+    whole = np.ones(len(units), bool)
+    for step in range(1, words):
+        whole[ends - step] = False  # would reach into the next text
+    return Shingles(hashes[whole], np.concatenate([[0], np.cumsum(counts - words + 1)]))
+
+
+def _units(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Hashes (U,) of all texts' units; which are characters, if any; where each text's end (N,)."""
+    joined = "\n".join(texts) + "\n"
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    stops = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)
+    values = _characters()[codes]
+    ignored = values >= _IGNORED
+    if ignored.any():
+        stops -= np.cumsum(ignored)[stops - 1]
+        values = values[~ignored]
+    dense = values >= _DENSE
+    in_word = values >= _WORD
+    if dense.any():
+        in_word &= ~dense
+        begins, finishes = in_word | dense, in_word | dense
+        begins[1:] &= ~(in_word[1:] & in_word[:-1])
+        finishes[:-1] &= ~(in_word[1:] & in_word[:-1])
+        starts, last = np.flatnonzero(begins), np.flatnonzero(finishes)
+    else:
+        turns = np.flatnonzero(in_word[1:] != in_word[:-1])
+        turns = np.concatenate([[-1], turns]) if in_word[:1].any() else turns
+        starts, last = turns[::2] + 1, turns[1::2]
+    powers, inverses = _powers(_BATCH if len(values) <= _BATCH else 1 << len(values).bit_length())
+    sums = values * powers[: len(values)]
+    np.cumsum(sums, out=sums)
+    units = sums[last]
+    units -= np.where(starts > 0, sums[starts - 1], np.uint64(0))
+    units *= inverses[starts]
+    kinds = dense[starts] if dense.any() else None
+    return _mix(units), kinds, np.searchsorted(starts, stops)
+
+
+def _mix(hashes: np.ndarray) -> np.ndarray:
+    """Spread every bit over all (the finaliser of MurmurHash3, public domain)."""
+    hashes ^= hashes >> np.uint64(33)
+    hashes *= np.uint64(0xFF51AFD7ED558CCD)
+    hashes ^= hashes >> np.uint64(33)
+    hashes *= np.uint64(0xC4CEB9FE1A85EC53)
+    hashes ^= hashes >> np.uint64(33)
+    return hashes
+
+
+def odd_numbers(first: int, num: int) -> np.ndarray:
+    """Odd numbers (num,) uint64 without a pattern, the same on every machine: factors of hashes."""
+    return _mix(np.arange(first, first + num, dtype=np.uint64)) | np.uint64(1)
+
+
+_ODD = odd_numbers(1, 64)
+
+
+@lru_cache(maxsize=2)
+def _powers(num: int) -> tuple[np.ndarray, np.ndarray]:
+    """The base's powers and their inverses, modulo 2^64."""
+    both = []
+    for base in (_BASE, _INVERSE):
+        steps = np.full(num, base, np.uint64)
+        steps[0] = 1
+        both.append(np.cumprod(steps))
+    return both[0], both[1]
+
+
+@lru_cache(maxsize=1)
+def _characters() -> np.ndarray:
+    """By code point (uint32): what stands for it in hashes, from `_WORD` on if part of a word, from
+    `_DENSE` on if a unit by itself, from `_IGNORED` on if not there at all.
+
+    Compatibility forms and case are folded where one character stands for one. Format characters
+    (joiners, soft hyphens, direction marks) are not there.
+    """
+    every = "".join(map(chr, range(_NUM_CODES)))
+    kind = np.zeros(_NUM_CODES, np.uint32)
+    for pattern, value in (
+        (r"[\p{L}\p{N}\p{M}]+", _WORD),
+        (rf"[{_SPACELESS}&&[\p{{L}}\p{{N}}\p{{M}}]]+", _DENSE),
+        (r"\p{Cf}+", _IGNORED),
+    ):
+        for match in regex.finditer(pattern, every, regex.V1):
+            kind[match.start() : match.end()] = value
+    fold = np.arange(_NUM_CODES, dtype=np.uint32)
+    codes = np.flatnonzero((kind == _WORD) | (kind == _DENSE)).tolist()
+    lines = unicodedata.normalize("NFKC", "\n".join(map(chr, codes))).casefold()
+    for code, folded in zip(codes, unicodedata.normalize("NFKC", lines).split("\n"), strict=True):
+        if len(folded) == 1:
+            fold[code] = ord(folded)
+    return fold + kind[fold]
