@@ -36,7 +36,7 @@ LAYERS = (
     },
     {"sdg.tasks"},
     {"sdg.corpora", "sdg.filters", "sdg.store", "sdg.engines", "sdg.models"},
-    {"sdg.ideas", "sdg.kept", "sdg.teachers"},
+    {"sdg.earlier_pairs", "sdg.ideas", "sdg.kept", "sdg.teachers"},
     {"sdg.passages"},
     {"sdg.stages"},
     {"sdg.cluster", "sdg.pipeline"},

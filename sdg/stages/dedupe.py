@@ -5,9 +5,9 @@ Near: the shingle sets have a Jaccard similarity of `similarity` or more, checke
 both sides have to be so; of documents, the pairs made from the later of two near copies go (several
 pairs of one document are no duplicates of each other).
 
-What earlier rounds accepted comes first and stays. In a later round a pair goes as well if its
-query alone was asked before: another call that asks what was asked already is not what the round
-was made for.
+What earlier rounds accepted, and what `against` names, comes first and stays. In a later round a
+pair goes as well if its query alone was asked before: another call that asks what was asked already
+is not what the round was made for.
 
     <stage>/prepared/<shard>.parquet   each row's reason, and the id of the row it duplicates
 """
@@ -24,6 +24,7 @@ from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from sdg.earlier_pairs import EarlierPairs
 from sdg.near_duplicates import NearDuplicates, first_of_equals, keep_first
 from sdg.schema import Pair
 from sdg.shingles import CHARACTERS, WORDS
@@ -33,14 +34,10 @@ from sdg.text import canonical, digest
 
 COLUMNS = ["query", "positive", "document"]
 SIDES = ("pair", "query", "document")
+PLACES = ("", "_of_earlier_round", "_of_earlier_run")  # of the row that is duplicated
 REASONS = [
     "",
-    *(
-        f"{how}_{side}{where}"
-        for how in ("exact", "near")
-        for side in SIDES
-        for where in ("", "_of_earlier_round")
-    ),
+    *(f"{how}_{side}{where}" for how in ("exact", "near") for side in SIDES for where in PLACES),
 ]
 
 
@@ -57,13 +54,19 @@ class DedupeStage(Stage):
     similarity: float = Field(0.8, ge=0.5, le=1)  # Jaccard, from which on two texts are near
     words: int = Field(WORDS, ge=1, le=64)  # in a shingle
     characters: int = Field(CHARACTERS, ge=1, le=64)  # in one of a script without spaces
+    against: tuple[str, ...] = ()  # folders of earlier runs, or pairs in files; see EarlierPairs
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings, and how much there is of what `against` names."""
+        sizes = [EarlierPairs(path).size() for path in self.against]
+        return {**super().fingerprint(), **({"against_sizes": sizes} if sizes else {})}
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
         """Compare all rows; write each shard's verdicts."""
-        given = [inputs.earlier[ACCEPTED]] if ACCEPTED in inputs.earlier else []
-        rows = _Rows(given, inputs)
+        rounds = [inputs.earlier[ACCEPTED]] if ACCEPTED in inputs.earlier else []
+        rows = _Rows(rounds, [EarlierPairs(path) for path in self.against], inputs)
         for side in ("pair", "query"):
-            if given or side in self.exact:
+            if rounds or side in self.exact:
                 rows.drop_equal(side, among_all=side in self.exact)
         if self.near:
             self._drop_near(rows, ctx.dir / "near")
@@ -113,14 +116,17 @@ class _Rows:
     """All rows by number, those that are given (and stay) before the stage's input, and what is
     found out about each."""
 
-    def __init__(self, given: Sequence[Inputs], inputs: Inputs) -> None:
-        self._sources = (*given, inputs)
+    def __init__(
+        self, rounds: Sequence[Inputs], runs: Sequence[EarlierPairs], inputs: Inputs
+    ) -> None:
+        self._sources: Sequence[Inputs | EarlierPairs] = (*rounds, *runs, inputs)
         hashes: dict[str, bytearray] = {key: bytearray() for key in (*SIDES, "positive")}
         self._sizes = [
             [_hash_rows(table, hashes) for table in source.tables(COLUMNS)]
             for source in self._sources
         ]
         self._digests = {k: np.frombuffer(v, np.uint64).reshape(-1, 2) for k, v in hashes.items()}
+        self._num_of_rounds = sum(map(sum, self._sizes[: len(rounds)]))
         self.num_given = sum(map(sum, self._sizes[:-1]))
         self.codes = np.zeros(sum(map(sum, self._sizes)), np.uint8)  # of REASONS; 0: it stays
         self._twins = np.full(len(self.codes), -1)  # the row that a dropped one duplicates
@@ -138,10 +144,10 @@ class _Rows:
                 start += table.num_rows
 
     def drop_equal(self, side: str, *, among_all: bool) -> None:
-        """Rows whose query, or pair, is there before, or (not `among_all`) among the given ones."""
+        """Rows whose query, or pair, is there before, or (not `among_all`) in earlier rounds."""
         living = self.living()
         first = living[first_of_equals(self._digests[side][living])]
-        twice = first != living if among_all else first < self.num_given
+        twice = first != living if among_all else first < self._num_of_rounds
         self._drop("exact", side, living[twice], first[twice])
 
     def drop_near(self, side: str, pairs: np.ndarray) -> None:
@@ -194,9 +200,8 @@ class _Rows:
     def _drop(self, how: str, side: str, rows: np.ndarray, twins: np.ndarray) -> None:
         own = rows >= self.num_given
         rows, twins = rows[own], twins[own]
-        reason = REASONS.index(f"{how}_{side}")
-        earlier = REASONS.index(f"{how}_{side}_of_earlier_round")
-        self.codes[rows] = np.where(twins < self.num_given, earlier, reason)
+        place = np.where(twins < self._num_of_rounds, 1, np.where(twins < self.num_given, 2, 0))
+        self.codes[rows] = REASONS.index(f"{how}_{side}") + place
         self._twins[rows] = twins
 
 

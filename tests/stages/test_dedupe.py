@@ -1,16 +1,20 @@
 """dedupe: the first of each pair stays, over all shards, and of nearly the same ones."""
 
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdg.schema import Pair
+from sdg.errors import UserError
+from sdg.schema import Example, Pair, to_table
 from sdg.stage import ACCEPTED
 from sdg.stages import DedupeStage
-from tests.rows import bare, kept_rows, make_pair, reasons, run_stage, sharded
+from sdg.store import write_table
+from tests.rows import bare, kept_rows, make_example, make_pair, reasons, run_stage, sharded
 from tests.shingle_sets import jaccard, shingle_set
 
 
@@ -177,6 +181,59 @@ def test_it_is_what_comparing_every_two_gives(near: tuple[str, ...]) -> None:
     near_to = one_by_one(near, given, pairs)
     assert {row: twin for row, (_, twin) in found.items()} == near_to
     assert len(near_to) > 10
+
+
+def test_earlier_runs_and_anybodys_pairs_stay_and_what_is_like_them_goes(tmp_path: Path) -> None:
+    examples = [
+        make_example(0, id="e0", query="swali", positives=["Mto ni mrefu.", LONG]),
+        make_example(1, id="e1", query=QUERY, positives=[LONG]),
+    ]
+    run = tmp_path / "runs" / "sw" / "examples"
+    write_table(run / "00000.parquet", to_table(examples[:1], Example))
+    write_table(run / "00001.parquet", to_table(examples[1:], Example))
+    lines = [{"id": 7, "question": "Mlima upi?", "answer": "Mlima Kenya."}, {"question": "x"}]
+    pairs_file = tmp_path / "old.jsonl"
+    pairs_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pairs = [
+        make_pair("SWALI", "mto ni mrefu", id="0"),
+        make_pair(f"{QUERY} huko", f"{LONG} mwisho", id="1"),
+        make_pair("Mlima upi", "Mlima Kenya", id="2"),
+        make_pair("jambo jingine", LONG.replace("neno3 la", "neno3 ya"), id="3"),
+        make_pair("swali", "Jibu jingine.", id="4"),
+    ]
+    stage = DedupeStage(against=(str(tmp_path / "runs" / "sw"), str(pairs_file)))
+    found = outcome(stage, pairs, 2)
+    assert found == {
+        "0": ("exact_pair_of_earlier_run", f"{tmp_path}/runs/sw#e0"),
+        "1": ("near_pair_of_earlier_run", f"{tmp_path}/runs/sw#e1"),
+        "2": ("exact_pair_of_earlier_run", f"{pairs_file}#7"),
+        "3": ("near_document_of_earlier_run", f"{tmp_path}/runs/sw#e0"),
+    }
+    alone = DedupeStage(against=(str(run / "00000.parquet"),))
+    assert outcome(alone, pairs)["1"][0] == "near_document_of_earlier_run"
+
+
+def test_what_against_names_has_to_be_there_and_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    empty_run, wrong = tmp_path / "run", tmp_path / "wrong.jsonl"
+    (empty_run / "examples").mkdir(parents=True)
+    wrong.write_text('{"a": 1}\n')
+    cut = tmp_path / "cut.parquet"
+    cut.write_bytes(b"PAR1....")
+    for path, said in [
+        (tmp_path / "none", "no such file"),
+        (empty_run, "a run without examples"),
+        (cut, "not a readable Parquet file"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            DedupeStage(against=(str(path),)).fingerprint()
+    with pytest.raises(UserError, match="it takes columns query and positive"):
+        outcome(DedupeStage(against=(str(wrong),)), [])
+    good = tmp_path / "good.jsonl"
+    prints = []
+    for text in ("mto", "mlima"):
+        good.write_text(json.dumps({"query": text, "positive": text}) + "\n")
+        prints.append(DedupeStage(against=(str(good),)).fingerprint())
+    assert prints[0] != prints[1]
 
 
 def variants(rng: random.Random, length: int, num: int) -> list[str]:
