@@ -215,7 +215,7 @@ def _report(
     outcome: "Outcome",
     examples: Path,
 ) -> None:
-    from pipelines.view import print_losses, print_quotas, print_samples, stage_table
+    from pipelines.view import call_table, print_losses, print_quotas, print_samples, stage_table
     from sdg.summary import make_summary, sample_examples, slices_by_stage, write_summary
 
     settings = {
@@ -232,6 +232,9 @@ def _report(
     console.print()
     console.print(stage_table(outcome.reports))
     print_losses(console, slices_by_stage(outcome), [lang.code for lang in langs])
+    if any(section.engine.model for section in profile.mix):
+        console.print()
+        console.print(call_table(outcome.models))
     if not summary["examples"]:
         raise UserError(
             f"no example came out; the table above and {run_dir}/stages/*/dropped say why"

@@ -22,7 +22,7 @@ from sdg.languages import language
 from sdg.planning import CellState
 from sdg.runner import StageReport
 from sdg.store import Done
-from sdg.summary import say
+from sdg.summary import USAGE, say
 
 # Unicode isolates: right-to-left text keeps its own order beside left-to-right labels.
 _ISOLATE, _END = "\u2068", "\u2069"
@@ -102,6 +102,17 @@ def stage_table(reports: Sequence[StageReport]) -> Table:
             f"{report.num_out:,}",
             escape(reasons) or "[dim]none[/dim]",
         )
+    return table
+
+
+def call_table(models: Mapping[str, Mapping[str, float]]) -> Table:
+    """What was asked of each model, and what kept replies answered in its place."""
+    table = Table(title="Calls", title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("model", overflow="fold")
+    for name in ("made", "reused", "tokens in", "tokens out"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for model, usage in models.items():
+        table.add_row(escape(model), *(f"{usage.get(name, 0):,.0f}" for name in USAGE))
     return table
 
 

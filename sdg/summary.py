@@ -14,6 +14,7 @@ from sdg.campaign import Outcome
 from sdg.languages import Language, language
 from sdg.runner import StageReport
 from sdg.schema import SCHEMA_VERSION
+from sdg.stages.render import IDEA_CALLS
 from sdg.store import write_atomically, write_json
 
 # Licence names that the Hub's card metadata knows; others go in as "other".
@@ -26,6 +27,9 @@ _HUB_LICENSES = frozenset(
         *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
     }
 )
+
+
+USAGE = ("calls", "reused", "tokens_in", "tokens_out")
 
 
 def count_examples(examples: Path) -> dict[str, Counter[str]]:
@@ -62,7 +66,7 @@ def make_summary(
     slices = slices_by_stage(outcome)
     files = sorted(examples.glob("*.parquet"))
     counts = count_examples(examples)
-    infer = by_name["infer"].counters
+    asked = [by_name[name].counters for name in ("infer", IDEA_CALLS) if name in by_name]
     return {
         "run": run,
         "schema_version": SCHEMA_VERSION,
@@ -74,10 +78,8 @@ def make_summary(
         "by_license": dict(counts["license"].most_common()),
         "files": [str(path.relative_to(examples.parent)) for path in files],
         "bytes": sum(path.stat().st_size for path in files),
-        "calls": infer.get("calls", 0),  # made; those that kept replies answered are `reused`
-        "reused": infer.get("reused", 0),
-        "tokens_in": infer.get("tokens_in", 0),
-        "tokens_out": infer.get("tokens_out", 0),
+        # Calls made; those that kept replies answered are `reused`, and have cost no tokens.
+        **{name: sum(counters.get(name, 0) for counters in asked) for name in USAGE},
         "seconds": round(sum(report.seconds for report in reports), 2),
         "stages": [_stage(report) for report in reports],
         "rounds": [
@@ -150,6 +152,7 @@ def render_card(summary: dict[str, Any], langs: Sequence[Language]) -> str:
         *_warnings(summary["warnings"]),
         "## By language",
         _language_table(summary["account"]),
+        *_account_of_calls(summary),
         "## What is inside",
         *(
             _count_table(title, summary[key])
@@ -222,6 +225,20 @@ def say(loss: Loss) -> str:
     why = ", ".join(f"{reason} {num:,}" for reason, num in list(loss.dropped.items())[:3])
     lost = f"{loss.stage} dropped {loss.num_lost:,} of {loss.num_in:,}" + (f": {why}" * bool(why))
     return f"{name}: nothing is left; {lost}" if loss.emptied else f"{name}: {lost}"
+
+
+def _account_of_calls(summary: dict[str, Any]) -> list[str]:
+    """What was asked of each model; nothing where there is none."""
+    if summary["engine"] == "extractive":
+        return []
+    lines = [
+        "| model | calls made | answered by kept replies | tokens in | tokens out |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for model, usage in summary["models"].items():
+        numbers = " | ".join(str(int(usage.get(name, 0))) for name in USAGE)
+        lines.append(f"| {_code(model)} | {numbers} |")
+    return ["## Who was asked", "\n".join(lines)]
 
 
 def _count_table(title: str, counts: dict[str, int]) -> str:

@@ -57,7 +57,7 @@ OF = {"task": "retrieval", "model": "m", "prompt": "retrieval/short_query"}
 
 REPORTS = [
     report("seed", 10, {"too_short": 2}),
-    report("infer", 32, {"a|b\n---": 1}, calls=33, tokens_in=100, tokens_out=50),
+    report("infer", 32, {"a|b\n---": 1}, calls=33, reused=4, tokens_in=100, tokens_out=50),
     report("mine", 31, {}, negatives=240, **{"asked:sw": 20, "served:sw": 19, "asked:am": 11}),
     report("mix", 31, {}),
 ]
@@ -87,7 +87,10 @@ def examples_with(folder: Path, *provenances: dict[str, Any], **changes: Any) ->
 
 
 def summary_of(examples: Path, **settings: Any) -> dict[str, Any]:
-    return make_summary("run", {**SETTINGS, **settings}, Outcome(REPORTS, [], {}, {}), examples)
+    settings = {**SETTINGS, **settings}
+    usage = {"calls": 33, "reused": 4, "tokens_in": 100, "tokens_out": 50, "gpu_seconds": 1.5}
+    models = {settings["model"] or settings["engine"]: usage}
+    return make_summary("run", settings, Outcome(REPORTS, [], {}, models), examples)
 
 
 def parse(card: str) -> tuple[dict[str, Any], str]:
@@ -130,7 +133,7 @@ def test_counts_are_those_of_the_files(tmp_path: Path) -> None:
     for key in ("by_language", "by_prompt", "by_strategy", "by_license"):
         assert sum(summary[key].values()) == summary["examples"] == 3
     assert list(summary["by_license"]) == ["mit", "cc-by-4.0"]  # most first
-    assert (summary["calls"], summary["tokens_in"], summary["tokens_out"]) == (33, 100, 50)
+    assert [summary[n] for n in ("calls", "reused", "tokens_in", "tokens_out")] == [33, 4, 100, 50]
     assert summary["seconds"] == 6.0
     assert summary["files"] == ["examples/00000.parquet", "examples/00001.parquet"]
     assert summary["bytes"] == sum(path.stat().st_size for path in examples.iterdir())
@@ -178,8 +181,9 @@ def test_no_name_breaks_the_card(name: str, tmp_path: Path) -> None:
     assert set(front) <= CARD_KEYS | {"configs"}
     assert front["license"] == ["mit", "other"]
     assert front["language"] == ["sw"]
-    stages, account, *counts = tables_of(body)
+    stages, account, calls, *counts = tables_of(body)
     assert [row[1:3] for row in account[1:]] == [["32", "31"]]
+    assert calls[1][1:] == ["33", "4", "100", "50"]
     assert stages[1][:4] == ["seed", "10", "8", "8"]
     assert stages[1][4].split(" ")[-1] == "2"
     assert [sum(int(row[-1]) for row in table[1:]) for table in counts] == [2, 2, 2, 2]
