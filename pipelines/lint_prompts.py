@@ -27,15 +27,20 @@ from sdg.prompting import (
     load_prompt,
     read_prompt_file,
 )
-from sdg.tasks import TASKS, faults
-from sdg.tasks.base import IDEA, PAIR, PASSAGE
+from sdg.tasks import ASKED, faults
+from sdg.tasks.base import IDEA, JUDGED, PAIR, PASSAGE
 from sdg.tasks.compose import compose
 
 # Beside the languages that have overrides: scripts of all kinds, a language with two of them, one
 # that no detector knows, and those that cross-lingual prompts list themselves.
 LANGUAGES = ("en", "fr", "am", "th", "my", "ff-Adlm", "nqo", "qu", "sr")
 # What a prompt must show of its seed, or it asks for something at random.
-NEEDED = {PASSAGE: ("document",), IDEA: ("idea",), PAIR: ("query", "positive", "negatives")}
+NEEDED = {
+    PASSAGE: ("document",),
+    IDEA: ("idea",),
+    PAIR: ("query", "positive", "negatives"),
+    JUDGED: ("instruction", "query", "texts"),
+}
 _KEYS = ("controls", "form", "instruction", "seed")  # of front matter, as `faults` begins with
 _PREFIX = re.compile(r"(?P<path>.+?\.md)(?P<line>:\d+)?: (?P<message>.*)", re.DOTALL)
 
@@ -111,7 +116,7 @@ def _lint_prompt(
             continue
         yield from _lint_resolved(resolved, own, base)
         yield from _lint_override(name, own, prompt, folder)
-    if prompt.task in TASKS and not faults(prompt):
+    if prompt.task in ASKED and not faults(prompt):
         yield from _lint_rendering(name, path, overrides, langs, folder)
 
 
@@ -152,9 +157,9 @@ def _lint_resolved(prompt: Prompt, file: PromptFile, base: PromptFile) -> Iterat
 
 def _lint_reply(prompt: Prompt, file: PromptFile) -> Iterator[Finding]:
     """The JSON that the prompt asks for has the keys of the reply model."""
-    if prompt.task not in TASKS or faults(prompt):
+    if prompt.task not in ASKED or faults(prompt):
         return
-    model = TASKS[prompt.task].reply_model(prompt.seed, prompt.form)
+    model = ASKED[prompt.task].reply_model(prompt.seed, prompt.form)
     wanted = {
         name: get_origin(field.annotation) is list for name, field in model.model_fields.items()
     }
@@ -216,7 +221,7 @@ def _lint_rendering(
         try:
             prompt = load_prompt(name, language(lang).base, folder)
             for seed in sample_seeds(prompt, lang, 2):
-                compose(TASKS[prompt.task], prompt, seed, lang, "lint")
+                compose(ASKED[prompt.task], prompt, seed, lang, "lint")
         except UserError as error:
             yield _finding(error, where)
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from pipelines.profile import ModelSection, Profile
 from pipelines.samples import sample_seeds
-from sdg.engines import VLLMEngine
+from sdg.engines import ExtractiveEngine, VLLMEngine
 from sdg.errors import UserError
 from sdg.languages import Language, language
 from sdg.prompting import Prompt, load_prompt
 from sdg.stages.brainstorm import IDEAS_LANG
 from sdg.tasks import check_prompt
+from sdg.tasks.base import JUDGED
 from sdg.tasks.compose import compose
 from sdg.tokens import estimate_tokens
 
@@ -56,6 +57,8 @@ def _problems(profile: Profile, langs: Sequence[Language]) -> Iterator[str]:
     yield from _models(profile.mix, prompts)
     if any(p.seed == "idea" for found in prompts.values() for p in found.values()):
         yield from _ideas(profile)
+    if profile.stages.judge:
+        yield from _judge(profile, langs)
     if not os.environ.get("RAY_ADDRESS") or profile.gpus is not None:
         yield from _gpus(profile)
     yield from _context(profile, prompts)
@@ -69,6 +72,8 @@ def _loaded(name: str, lang: str) -> tuple[Prompt | None, str]:
         return None, str(error)
     if prompt.seed == "none":
         return None, f"prompts: {name} asks for ideas; it belongs under ideas.prompts"
+    if prompt.seed == JUDGED:
+        return None, f"prompts: {name} writes no pairs; it belongs under stages.judge.prompt"
     return prompt, ""
 
 
@@ -94,6 +99,32 @@ def _ideas(profile: Profile) -> Iterator[str]:
             yield f"ideas.prompts: {name} is made from a {prompt.seed}, and asks for no ideas"
     if profile.idea_models:
         yield from _models(profile.idea_models, {IDEAS_LANG: prompts})
+
+
+def _judge(profile: Profile, langs: Sequence[Language]) -> Iterator[str]:
+    judge = profile.stages.judge
+    assert judge
+    if isinstance(judge.engine, ExtractiveEngine):
+        yield "stages.judge.engine: the extractive engine cannot judge; give one with a model"
+        return
+    writers = {section.engine.model for section in profile.mix}
+    if judge.engine.model in writers and not judge.allow_own:
+        yield (
+            f"stages.judge.engine: {judge.engine.model} writes pairs in this run, and would judge "
+            f"its own; take another model, or --set stages.judge.allow_own=true"
+        )
+    prompts = []
+    for lang in langs:
+        try:
+            prompts.append(load_prompt(judge.prompt, lang.base))
+            check_prompt(prompts[-1])
+        except UserError as error:
+            yield str(error)
+            return
+    if prompts[0].seed != JUDGED:
+        yield f"stages.judge.prompt: {judge.prompt} is for writing; it cannot judge"
+        return
+    yield from _caught(judge.engine.check, prompts, langs[0].code)
 
 
 def _models(sections: Sequence[ModelSection], prompts: Prompts) -> Iterator[str]:

@@ -29,6 +29,7 @@ from sdg.stages import (
     DedupeStage,
     FilterStage,
     InferStage,
+    JudgeStage,
     MineStage,
     MixStage,
     PairsConfig,
@@ -60,6 +61,7 @@ class StageSettings(BaseModel):
     parse: ParseStage = ParseStage()
     filter: FilterStage = FilterStage()
     dedupe: DedupeStage = DedupeStage()
+    judge: JudgeStage | None = None  # there is one where its engine is given
     mine: MineStage = MineStage()
     mix: MixStage = MixStage()
 
@@ -212,9 +214,12 @@ class Profile(BaseModel):
             ),
             "mix": stages.mix.model_copy(update={"quotas": quotas}),
         }
-        seed, *rounds, mix = [
-            wired.get(name, getattr(stages, name)) for name in StageSettings.model_fields
-        ]
+        if stages.judge:
+            name = stages.judge.prompt
+            shas = {lang.base: load_prompt(name, lang.base).sha for lang in langs}
+            wired["judge"] = stages.judge.model_copy(update={"shas": shas, "replies": self.replies})
+        chain = [wired.get(name, getattr(stages, name)) for name in StageSettings.model_fields]
+        seed, *rounds, mix = [stage for stage in chain if stage]
         kinds = {prompt.seed for found in prompts.values() for prompt in found.values()}
         return Pipeline(
             rounds=tuple(rounds),

@@ -7,7 +7,7 @@ from sdg.corpora import BUNDLED
 from sdg.languages import language
 from sdg.prompting import Prompt
 from sdg.schema import Seed
-from sdg.tasks.base import IDEA, NONE, PAIR, PASSAGE
+from sdg.tasks.base import IDEA, JUDGED, NONE, PAIR, PASSAGE
 from sdg.text import digest, normalize
 
 _IDEAS = {
@@ -84,9 +84,22 @@ def sample_seeds(prompt: Prompt, lang: str, num: int) -> list[Seed]:
         ]
     elif prompt.seed == PAIR:
         found = [_pair("sw" if language(lang).base == "en" else "en")]
+    elif prompt.seed == JUDGED:
+        found = [_judged("sw" if language(lang).base == "sw" else "en")]
     else:
         found = [_seed(NONE, "", "en")]
     return [found[place % len(found)] for place in range(num)]
+
+
+def _judged(lang: str) -> Seed:
+    query, positive, negatives = _PAIRS[lang]
+    fields = {
+        "instruction": "Given a question, retrieve passages that answer it",
+        "query": query,
+        "others": negatives,
+        "place": len(negatives),
+    }
+    return _seed(JUDGED, positive, lang, fields=json.dumps(fields, ensure_ascii=False))
 
 
 def _pair(lang: str) -> Seed:

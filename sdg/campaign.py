@@ -28,6 +28,7 @@ from sdg.runner import Finished, Placed, Runner, StageReport, check_fingerprints
 from sdg.schema import Seed, arrow_schema
 from sdg.stage import ACCEPTED, NO_INPUT, Inputs, join_inputs
 from sdg.stages.infer import InferStage
+from sdg.stages.judge import JudgeStage
 from sdg.stages.render import EXAMPLES, IDEA_CALLS, PLAN
 from sdg.store import write_atomically
 from sdg.text import digest
@@ -142,7 +143,12 @@ class Campaign:
     def _usage(self, parts: Sequence[Mapping[str, Finished]]) -> dict[str, dict[str, float]]:
         """What came to each model, over the task list and all rounds."""
         usage: dict[str, Counter[str]] = {}
-        asked = {"infer": self.pipeline.rounds, IDEA_CALLS: self.pipeline.ideas}
+        judges = [stage for stage in self.pipeline.rounds if isinstance(stage, JudgeStage)]
+        asked = {
+            "infer": self.pipeline.rounds,
+            IDEA_CALLS: self.pipeline.ideas,
+            JudgeStage.name: [stage.asks for stage in judges],
+        }
         for name, stages in asked.items():
             engines = [stage.by_group() for stage in stages if isinstance(stage, InferStage)]
             for group, engine in (pair for found in engines for pair in found.items()):

@@ -57,7 +57,8 @@ class Prompt(BaseModel):
     task: str
     description: str
     instruction: str  # template of the training instruction of every pair made with this prompt
-    seed: Literal["passage", "idea", "pair", "none"] = "passage"  # what its calls are made from
+    # What its calls are made from.
+    seed: Literal["passage", "idea", "pair", "none", "judged"] = "passage"
     form: str = ""  # which of its task's replies it asks for; "": the first
     controls: dict[str, dict[str, float]] = {}  # control -> value -> weight
     # Language -> weight; "own" is the one that the run asks for. Empty: its own alone.

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sdg.errors import UserError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 VERSION_KEY = b"mbegu.schema_version"
 ROW_KEY = b"mbegu.row"
 
@@ -105,6 +105,7 @@ class Provenance(Row):
     strategy: str  # "written" by an LLM, or the extractive strategy
     controls: str  # JSON object
     seed: int  # the run's random seed
+    judged: str = ""  # JSON object: a judge's model and grades, where one was asked
 
 
 class Pair(Row):

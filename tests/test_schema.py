@@ -46,6 +46,7 @@ PROVENANCE = fields(
         **dict.fromkeys(["seed_id", "source", "license", "engine", "model", "revision"], STRING),
         **dict.fromkeys(["prompt", "prompt_sha", "strategy", "controls"], STRING),
         "seed": INT,
+        "judged": STRING,
     }
 )
 # Written out by hand: what a trainer's reader relies on.

@@ -34,7 +34,7 @@ from sdg.engines.shaping import folder_stamp, shaping_arguments
 from sdg.errors import UserError
 from sdg.prompting import Prompt
 from sdg.schema import Call
-from sdg.tasks import TASKS
+from sdg.tasks import get_task
 
 GIB = 1 << 30
 START_CPU_GB = 4.0  # vLLM's three processes and a small model, beside the KV cache
@@ -376,7 +376,9 @@ def _sampling_params(call: Call) -> Any:
         top_p=sampling.top_p,
         max_tokens=sampling.max_tokens,
         seed=request_seed(call),
-        structured_outputs=StructuredOutputsParams(json=TASKS[call.task].json_schema(call)),
+        structured_outputs=StructuredOutputsParams(
+            json=get_task(call.task, call.prompt).json_schema(call)
+        ),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

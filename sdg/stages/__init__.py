@@ -9,6 +9,7 @@ from sdg.stages.brainstorm import (
 from sdg.stages.dedupe import DedupeStage
 from sdg.stages.filter import FilterStage
 from sdg.stages.infer import InferStage
+from sdg.stages.judge import JudgeStage
 from sdg.stages.mine import MineStage
 from sdg.stages.mix import MixStage
 from sdg.stages.pairs import PairsConfig, PairsStage
@@ -21,6 +22,7 @@ __all__ = [
     "DedupeStage",
     "FilterStage",
     "InferStage",
+    "JudgeStage",
     "MineStage",
     "MixStage",
     "PairsConfig",

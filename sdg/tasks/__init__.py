@@ -1,4 +1,4 @@
-"""Task families, one file each. `TASKS` finds a family by the `task` of a prompt's front matter."""
+"""Task families, one file each, by the `task` of a prompt's front matter. `TASKS` write pairs."""
 
 from sdg.errors import UserError
 from sdg.prompting import OWN_VARIABLES, Prompt
@@ -6,6 +6,7 @@ from sdg.replies import Rejected
 from sdg.tasks.base import MAX_GRADE, NONE, Task, is_grade
 from sdg.tasks.bitext import Bitext
 from sdg.tasks.classification import Classification
+from sdg.tasks.judge import Judge
 from sdg.tasks.retrieval import Retrieval
 from sdg.tasks.sts import Sts
 from sdg.tasks.translate import Translate
@@ -13,20 +14,22 @@ from sdg.tasks.translate import Translate
 TASKS: dict[str, Task] = {
     task.name: task for task in (Retrieval(), Classification(), Sts(), Bitext(), Translate())
 }
+JUDGE = Judge()
+ASKED: dict[str, Task] = {**TASKS, JUDGE.name: JUDGE}  # all that models may be asked
 
 
 def get_task(name: str, where: str) -> Task:
-    """A task family by name; `where` (a prompt's name) is for the error."""
-    if name not in TASKS:
-        raise UserError(f"prompt {where}: unknown task '{name}'; there are: {', '.join(TASKS)}")
-    return TASKS[name]
+    """What may be asked, by name; `where` (a prompt's name) is for the error."""
+    if name not in ASKED:
+        raise UserError(f"prompt {where}: unknown task '{name}'; there are: {', '.join(ASKED)}")
+    return ASKED[name]
 
 
 def faults(prompt: Prompt) -> list[str]:
     """What a prompt and its task do not agree on: its seeds, its form, the names it uses."""
-    if prompt.task not in TASKS:
-        return [f"unknown task '{prompt.task}'; there are: {', '.join(TASKS)}"]
-    task = TASKS[prompt.task]
+    if prompt.task not in ASKED:
+        return [f"unknown task '{prompt.task}'; there are: {', '.join(ASKED)}"]
+    task = ASKED[prompt.task]
     if prompt.seed not in task.kinds:
         kinds = ", ".join(task.kinds)
         return [f"seed: {prompt.task} takes no '{prompt.seed}'; it takes: {kinds}"]
@@ -53,7 +56,7 @@ def check_prompt(prompt: Prompt) -> Task:
     """
     for fault in faults(prompt):
         raise UserError(f"prompt {prompt.name}: {fault}")
-    return TASKS[prompt.task]
+    return ASKED[prompt.task]
 
 
-__all__ = ["TASKS", "Rejected", "Task", "check_prompt", "faults", "get_task"]
+__all__ = ["ASKED", "JUDGE", "TASKS", "Rejected", "Task", "check_prompt", "faults", "get_task"]

@@ -20,6 +20,7 @@ from sdg.schema import Call, Pair, Provenance, Seed
 from sdg.text import canonical, digest, normalize
 
 PASSAGE, IDEA, PAIR, NONE = "passage", "idea", "pair", "none"  # of `Seed.kind`
+JUDGED = "judged"  # the same, of calls that judge a pair instead of writing one
 EXTRACTIVE = "extractive"  # the engine that is no language model
 WRITTEN = "written"  # a pair's strategy where a language model wrote it
 
@@ -33,6 +34,7 @@ VARIABLES: dict[str, frozenset[str]] = {
     PASSAGE: LANGUAGES | {"document", "title", "document_language"},
     IDEA: LANGUAGES | {"idea"},
     PAIR: LANGUAGES | {"instruction", "query", "positive", "negatives", "source_language"},
+    JUDGED: LANGUAGES | {"instruction", "query", "texts"},
     NONE: frozenset(),  # ideas are in English and serve every language
 }
 
@@ -86,10 +88,7 @@ class Task(ABC):
         """Values for `variables`, for a query and a positive in these languages."""
         if seed.kind == NONE:
             return {}
-        named = {
-            **_named("", language(lang)),
-            **_named("positive_", language(positive_lang)),
-        }
+        named = self.language_variables(lang, positive_lang)
         if seed.kind == IDEA:
             return {**named, "idea": seed.text}
         own = language(seed.lang).name
@@ -103,6 +102,13 @@ class Task(ABC):
             "positive": seed.text,
             "negatives": given.get("negatives", []),
             "source_language": own,
+        }
+
+    def language_variables(self, lang: str, positive_lang: str) -> dict[str, str]:
+        """The names of the query's and of the positive's language."""
+        return {
+            **_named("", language(lang)),
+            **_named("positive_", language(positive_lang)),
         }
 
     def reply_model(self, kind: str, form: str) -> type[BaseModel]:

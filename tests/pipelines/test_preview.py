@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import preview
 from sdg.prompting import list_prompts, load_base, load_prompt
-from sdg.tasks import TASKS
+from sdg.tasks import ASKED
 from sdg.tasks.base import VARIABLES
 
 
@@ -27,7 +27,7 @@ def test_every_prompt_is_shown_in_any_language(
         prompt = load_prompt(name, lang.partition("-")[0])
         assert prompt.sha in out
         assert (
-            json.dumps(TASKS[prompt.task].reply_model(prompt.seed, prompt.form).model_json_schema())
+            json.dumps(ASKED[prompt.task].reply_model(prompt.seed, prompt.form).model_json_schema())
             in out
         )
     assert "{{" not in out
@@ -84,7 +84,10 @@ def test_tokens_are_the_models_own_where_it_is_at_hand(
     [
         (["--lang", "swahili"], "did you mean LANG=sw"),
         (["--lang", "sw", "--prompt", "short_qery"], "did you mean short_query"),
-        (["--lang", "sw", "--task", "judge"], "the tasks are: bitext, classification, retrieval"),
+        (
+            ["--lang", "sw", "--task", "ranking"],
+            "the tasks are: bitext, classification, judge, retrieval",
+        ),
         (["--lang", "sw", "--n", "0"], "N=0: must be from 1 to 100"),
     ],
 )
