@@ -127,6 +127,11 @@ def bundled_seeds(lang: str) -> list[Seed]:
     return [make_seed(normalize(d["text"]), normalize(d["title"]), lang) for d in documents]
 
 
+def made_up(text: str) -> str:
+    """A text in a language that nobody knows: its vowels are each other's."""
+    return text.translate(str.maketrans("aeiouAEIOU", "ieouaIEOUA"))
+
+
 def sharded(rows: Sequence[Row], model: type[Row], *sizes: int) -> dict[str, pa.Table]:
     """Rows as shards of the given sizes, and what is left in one more."""
     shards: dict[str, pa.Table] = {}

@@ -3,7 +3,8 @@
 import pytest
 
 from sdg.corpora import bundled_languages
-from sdg.filters import FILTERS, is_unverified
+from sdg.filters import FILTERS, Candidate, candidates, unverified
+from sdg.langid import Verifier
 from sdg.schema import Pair
 from tests.rows import bundled_seeds, make_pair, make_provenance
 
@@ -25,8 +26,16 @@ def pair(
     return make_pair(query, positive, **{**values, **changes})
 
 
+VERIFIER = Verifier.fit({lang: [seed.text for seed in seeds] for lang, seeds in SEEDS.items()})
+
+
+def judged(row: Pair) -> Candidate:
+    return candidates([row], VERIFIER)[0]
+
+
 def first_reason(row: Pair) -> str | None:
-    return next((r for n, f in FILTERS.items() if (r := f.check(row, CONFIGS[n]))), None)
+    found = judged(row)
+    return next((r for n, f in FILTERS.items() if (r := f.check(found, CONFIGS[n]))), None)
 
 
 def sentence(lang: str) -> str:
@@ -196,7 +205,7 @@ def test_reasons_tell_filters_apart():
     ("name", "row", "reason"), PLANTED, ids=[f"{n}-{p.query_lang}" for n, p, _ in PLANTED]
 )
 def test_planted_rows_are_found(name, row, reason):
-    assert FILTERS[name].check(row, CONFIGS[name]) == reason
+    assert FILTERS[name].check(judged(row), CONFIGS[name]) == reason
 
 
 @pytest.mark.parametrize("row", GOOD, ids=lambda row: row.query_lang)
@@ -269,12 +278,12 @@ def test_english_rows_are_dropped(lang):
 @pytest.mark.parametrize("strategy", ["title", "random_crop", "keyphrase"])
 def test_strategies_that_take_from_the_document_may(strategy):
     row = pair("sw", sentence("sw"), strategy=strategy)
-    assert FILTERS["copied"].check(row, CONFIGS["copied"]) is None
+    assert FILTERS["copied"].check(judged(row), CONFIGS["copied"]) is None
 
 
 def test_a_name_in_the_document_is_no_copy():
     row = pair("sw", "Ziwa Viktoria", "Ziwa Viktoria ni ziwa kubwa kuliko yote barani Afrika.")
-    assert FILTERS["copied"].check(row, CONFIGS["copied"]) is None
+    assert FILTERS["copied"].check(judged(row), CONFIGS["copied"]) is None
 
 
 def test_a_query_in_another_language_than_its_document_passes():
@@ -285,10 +294,11 @@ def test_a_query_in_another_language_than_its_document_passes():
 def test_parameters_are_used():
     row = pair("sw", "mpunga huvunwa lini")
     strict = FILTERS["length"].config(min_query=40)
-    assert FILTERS["length"].check(row, strict) == "query_too_short"
+    assert FILTERS["length"].check(judged(row), strict) == "query_too_short"
 
 
 def test_unverified():
-    assert not is_unverified(pair("sw", "wakulima huvuna mpunga lini katika mwaka"))
-    assert is_unverified(pair("sw", "mpunga"))
-    assert is_unverified(pair("sw", "wakulima huvuna mpunga lini", query_lang="nus"))
+    assert unverified(judged(pair("sw", "wakulima huvuna mpunga lini katika mwaka"))) == []
+    assert unverified(judged(pair("sw", "mpunga"))) == ["query"]
+    row = pair("sw", "wakulima huvuna mpunga lini", query_lang="nus", positive_lang="nus")
+    assert unverified(judged(row)) == ["query", "positive"]

@@ -1,12 +1,23 @@
-"""Drop the pairs that a filter has a reason against; the reasons are those of sdg/filters.py."""
+"""filter: pairs that a filter has a reason against go; the reasons are those of sdg/filters/.
 
+The language filter's verifier is fitted on the run's own passages, once, before the shards.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import pyarrow as pa
 from pydantic import Field, SerializeAsAny, field_validator
 
-from sdg.filters import FILTERS, FilterConfig, is_unverified
+from sdg.filters import FILTERS, Candidate, FilterConfig, candidates, unverified
+from sdg.langid import Verifier
 from sdg.schema import Pair
-from sdg.stage import Context, Result, Shard, Stage, split
+from sdg.stage import NO_INPUT, Context, Inputs, Result, Shard, Stage, split
+
+VERIFIER = "languages.npz"
+SAMPLED_SHARDS = 16  # of the corpus, that the verifier is fitted on
+SAMPLED_CHARACTERS = 400_000  # a language
 
 
 def _all_filters() -> dict[str, FilterConfig]:
@@ -17,10 +28,12 @@ class FilterStage(Stage):
     """Ask the enabled filters about every pair, in the order given; the first reason counts.
 
     In YAML, `filters: {length: {min_query: 5}, language: , ...}`; left out, all with their
-    defaults. The counter `unverified` is of kept pairs whose query's language nobody could check.
+    defaults. Sides whose language nobody could tell are kept and marked in `unverified`; the
+    counters `unverified_query` and `unverified_positive` are of those.
     """
 
     name: ClassVar[str] = "filter"
+    version: ClassVar[int] = 2
     takes: ClassVar[type[Pair]] = Pair
     gives: ClassVar[type[Pair]] = Pair
 
@@ -44,18 +57,55 @@ class FilterStage(Stage):
         """With the filters' order, which decides what a pair with two faults is counted under."""
         return {**super().fingerprint(), "order": list(self.filters)}
 
-    def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
-        pairs = [Pair.model_validate(row) for row in shard.table.to_pylist()]
-        reasons = [self._reason(pair) for pair in pairs]
-        unverified = sum(
-            reason is None and is_unverified(pair)
-            for pair, reason in zip(pairs, reasons, strict=True)
-        )
-        return split(shard.table, reasons, {"unverified": unverified})
+    def prepare(self, inputs: Inputs, ctx: Context) -> None:
+        """Fit the verifier of languages on the run's passages."""
+        if "language" in self.filters:
+            Verifier.fit(_samples(inputs.earlier)).save(ctx.dir / VERIFIER)
 
-    def _reason(self, pair: Pair) -> str | None:
+    def open(self, ctx: Context) -> Verifier | None:
+        return Verifier.load(ctx.dir / VERIFIER) if "language" in self.filters else None
+
+    def run(self, shard: Shard, ctx: Context, state: Verifier | None) -> Result:
+        pairs = [Pair.model_validate(row) for row in shard.table.to_pylist()]
+        rows = candidates(pairs, state)
+        reasons = [self._reason(row) for row in rows]
+        marks = [unverified(row) if state else row.pair.unverified for row in rows]
+        table = _with_unverified(shard.table, marks)
+        return split(table, reasons, _counters(marks, reasons))
+
+    def _reason(self, row: Candidate) -> str | None:
         for name, config in self.filters.items():
-            reason = FILTERS[name].check(pair, config)
+            reason = FILTERS[name].check(row, config)
             if reason:
                 return reason
         return None
+
+
+def _samples(earlier: Mapping[str, Inputs]) -> dict[str, list[str]]:
+    """Passages by language, enough to fit on, from shards all over the corpus."""
+    samples: dict[str, list[str]] = {}
+    sizes: Counter[str] = Counter()
+    seeds = earlier.get("seed", NO_INPUT)
+    for name in seeds.shards[:: max(1, len(seeds.shards) // SAMPLED_SHARDS)]:
+        for row in seeds.read(name, ["text", "lang"]).to_pylist():
+            if sizes[row["lang"]] < SAMPLED_CHARACTERS:
+                samples.setdefault(row["lang"], []).append(row["text"])
+                sizes[row["lang"]] += len(row["text"])
+    return samples
+
+
+def _with_unverified(table: pa.Table, marks: list[list[str]]) -> pa.Table:
+    field = table.schema.field("unverified")
+    at = table.schema.get_field_index("unverified")
+    return table.set_column(at, field, pa.array(marks, field.type))
+
+
+def _counters(marks: list[list[str]], reasons: list[str | None]) -> dict[str, int]:
+    """Kept pairs by the side that nobody could verify."""
+    found = Counter(
+        side
+        for sides, reason in zip(marks, reasons, strict=True)
+        if reason is None
+        for side in sides
+    )
+    return {f"unverified_{side}": found[side] for side in ("query", "positive")}

@@ -134,7 +134,7 @@ class Task(ABC):
     def read(self, call: Call) -> Answer:
         """The reply of an answered call; raises `Rejected` with the reason."""
         reply, repaired = read_reply(call.reply, call.finish_reason, self.model_of(call))
-        if call.engine != EXTRACTIVE and has_loop(reply):  # a corpus's own loops: sdg/filters.py
+        if call.engine != EXTRACTIVE and has_loop(reply):  # a corpus's own loops: sdg/filters/
             raise Rejected("repetition")
         return Answer(reply, repaired)
 

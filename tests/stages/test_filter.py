@@ -4,9 +4,18 @@ import pytest
 from pydantic import ValidationError
 
 from sdg.filters import FILTERS
-from sdg.schema import Pair
+from sdg.schema import Pair, Seed
 from sdg.stages.filter import FilterStage
-from tests.rows import kept_rows, make_pair, reasons, run_stage, sharded
+from tests.rows import (
+    bundled_seeds,
+    kept_rows,
+    made_up,
+    make_pair,
+    make_seed,
+    reasons,
+    run_stage,
+    sharded,
+)
 
 GOOD = make_pair("mji mkuu wa nchi ya Kenya ni upi")
 SHORT = make_pair("a")
@@ -19,7 +28,7 @@ UNKNOWN = make_pair("mji mkuu wa nchi ya Kenya ni upi", query_lang="nus")
 def test_rows_are_parted_by_their_first_reason():
     rows = [GOOD, SHORT, ENGLISH, NAME, LOOPED]
     results = run_stage(FilterStage(), sharded(rows, Pair, 2))
-    assert kept_rows(results, Pair) == [GOOD, NAME]
+    assert kept_rows(results, Pair) == [GOOD, NAME.model_copy(update={"unverified": ["query"]})]
     assert reasons(results) == ["query_too_short", "query_wrong_language", "repetition"]
 
 
@@ -27,13 +36,35 @@ def test_unverified_rows_are_kept_and_counted():
     results = run_stage(FilterStage(), sharded([GOOD, NAME, UNKNOWN, SHORT], Pair))
     (result,) = [r for r in results.values() if r.num_kept]
     assert result.num_kept == 3
-    assert result.counters == {"unverified": 2}
+    assert result.counters == {"unverified_query": 2, "unverified_positive": 0}
+    assert [row.unverified for row in kept_rows(results, Pair)] == [[], ["query"], ["query"]]
+
+
+def test_the_verifier_is_fitted_on_the_runs_passages():
+    """So that a language that no detector knows is verified by its corpus."""
+    seeds = [make_seed(made_up(seed.text), lang="nus") for seed in bundled_seeds("ha")]
+    nus = {"query_lang": "nus", "positive_lang": "nus", "positive": seeds[1].text}
+    own, other = made_up(bundled_seeds("ha")[0].title), bundled_seeds("sw")[0].title
+    rows = [make_pair(own, **nus), make_pair(other, **nus)]
+    stage = FilterStage.model_validate({"filters": {"language": None}})
+    shards = sharded(rows, Pair)
+    fitted = run_stage(stage, shards, earlier={"seed": sharded(seeds, Seed, 20)})
+    assert kept_rows(fitted, Pair) == [rows[0]]
+    assert reasons(fitted) == ["query_wrong_language"]
+    plain = run_stage(stage, shards)
+    assert [row.unverified for row in kept_rows(plain, Pair)] == [["query", "positive"]] * 2
+
+
+def test_without_the_language_filter_nobody_looks():
+    stage = FilterStage.model_validate({"filters": {"length": None}})
+    (row,) = kept_rows(run_stage(stage, sharded([NAME], Pair)), Pair)
+    assert row.unverified == []
 
 
 def test_no_rows_pass_through():
     (result,) = run_stage(FilterStage(), sharded([], Pair)).values()
     assert result.num_kept == result.dropped.num_rows == 0
-    assert result.counters == {"unverified": 0}
+    assert result.counters == {"unverified_query": 0, "unverified_positive": 0}
 
 
 def test_all_filters_are_on_by_default():

@@ -1,0 +1,24 @@
+"""Filters of pairs: each a small pure function that gives the reason to drop a pair, or None.
+
+To add one, write a function under `@reasons(...)` in the file of its kind, with its parameters (if
+any) as a `FilterConfig` of its own, enter it below, and plant rows for it in tests/filters/, which
+fails until every filter and reason has some.
+
+Sizes are in `sdg.text.weight`, so that one bound suits Chinese and Swahili alike, and comparisons
+in canonical characters, so that no filter leans on spaces that half of the scripts don't write.
+"""
+
+from sdg.filters.base import Candidate, Filter, FilterConfig
+from sdg.filters.broken import markup
+from sdg.filters.copies import copied, same
+from sdg.filters.language import candidates, language, unverified
+from sdg.filters.shape import length, repetition
+from sdg.filters.talk import prompt_leak, refusal
+
+# In the order that they are asked; the first reason counts.
+FILTERS: dict[str, Filter] = {
+    found.name: found
+    for found in (length, markup, refusal, prompt_leak, copied, same, repetition, language)
+}
+
+__all__ = ["FILTERS", "Candidate", "Filter", "FilterConfig", "candidates", "unverified"]

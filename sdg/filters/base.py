@@ -1,0 +1,62 @@
+"""What every filter is made of: its registry, its settings, and the pair it looks at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from sdg import phrases
+from sdg.langid import Verdict
+from sdg.schema import Pair
+from sdg.text import canonical
+
+WRITTEN = "written"  # provenance.strategy of what a language model wrote
+
+
+class FilterConfig(BaseModel):
+    """Parameters of one filter: its section in a profile's YAML. The base has none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pair to be judged, with what is found out for a whole shard at once."""
+
+    pair: Pair
+    query: Verdict  # of the query's language
+    positive: Verdict
+
+    @property
+    def is_written(self) -> bool:
+        """True where a language model wrote the query."""
+        return self.pair.provenance.strategy == WRITTEN
+
+
+Check = Callable[[Candidate, Any], str | None]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter with its settings' model and all that it may answer."""
+
+    name: str
+    check: Check
+    config: type[FilterConfig]
+    reasons: tuple[str, ...]
+
+
+def reasons(*names: str, config: type[FilterConfig] = FilterConfig) -> Callable[[Check], Filter]:
+    """Make a filter of a function, by its name: the reasons it may give, and its settings."""
+
+    def make(check: Check) -> Filter:
+        return Filter(check.__name__, check, config, names)
+
+    return make
+
+
+# Several filters ask for the same, and a document's pairs come one after the other.
+plain = lru_cache(maxsize=512)(canonical)
+fold = lru_cache(maxsize=512)(phrases.fold)

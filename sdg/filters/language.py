@@ -1,0 +1,62 @@
+"""Each side in the language it should be in."""
+
+from collections.abc import Sequence
+
+from sdg.filters.base import Candidate, FilterConfig, reasons
+from sdg.langid import WRONG_SCRIPT, Verdict, Verifier, check_script
+from sdg.schema import Pair
+
+# Strategies whose query is a bag of words: those are verified by script alone.
+KEYWORDS = frozenset({"keyphrase"})
+UNCHECKED = Verdict(None, False)
+
+
+@reasons(
+    "query_wrong_script",
+    "query_wrong_language",
+    "positive_wrong_script",
+    "positive_wrong_language",
+)
+def language(row: Candidate, config: FilterConfig) -> str | None:
+    """Each side in the language it should be in, as far as anyone can tell: see sdg/langid.
+
+    Models fall back to English, and name a neighbour's language as the one asked for; corpora mix.
+    """
+    if row.query.reason:
+        return f"query_{row.query.reason}"
+    return f"positive_{row.positive.reason}" if row.positive.reason else None
+
+
+def candidates(pairs: Sequence[Pair], verifier: Verifier | None) -> list[Candidate]:
+    """Pairs with their sides' languages verified, all texts of a language at once; without a
+    verifier, nobody looks."""
+    if verifier is None:
+        return [Candidate(pair, UNCHECKED, UNCHECKED) for pair in pairs]
+    texts: dict[str, dict[str, Verdict]] = {}
+    for pair in pairs:
+        if pair.provenance.strategy not in KEYWORDS:
+            texts.setdefault(pair.query_lang, {})[pair.query] = UNCHECKED
+        texts.setdefault(pair.positive_lang, {})[pair.positive] = UNCHECKED
+    for lang, found in texts.items():
+        found.update(zip(found, verifier.check(list(found), lang), strict=True))
+    return [
+        Candidate(
+            pair,
+            _keywords(pair)
+            if pair.provenance.strategy in KEYWORDS
+            else texts[pair.query_lang][pair.query],
+            texts[pair.positive_lang][pair.positive],
+        )
+        for pair in pairs
+    ]
+
+
+def _keywords(pair: Pair) -> Verdict:
+    wrong = check_script(pair.query, pair.query_lang)
+    return Verdict(WRONG_SCRIPT, True) if wrong else UNCHECKED
+
+
+def unverified(row: Candidate) -> list[str]:
+    """The sides whose language nobody could tell."""
+    sides = {"query": row.query, "positive": row.positive}
+    return [name for name, verdict in sides.items() if not verdict.verified]

@@ -1,0 +1,161 @@
+"""Texts as the byte n-grams that py3langid's model knows, for many texts at once.
+
+py3langid (Lui and Baldwin, ACL 2012, P12-3005) is naive Bayes over 100,000 n-grams of 2 to 6 bytes,
+which an automaton finds, the longest that ends at each byte. Its own loop walks a text byte by byte
+in Python; here one numpy step takes all texts' next bytes, with the same n-grams found. They are
+the features of every score in this package: the model's columns, and those fitted on a corpus.
+
+Shapes: N features found, over all texts; B texts; F features of the model; C columns (languages).
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+from scipy import sparse
+
+_RESET = b"\xff"  # stands in no UTF-8, so it takes the automaton back to its start
+_LOOK_BACK = 8  # bytes; no n-gram is longer than 6, so a walk may start anywhere so far before
+_BLOCK = 128  # bytes walked in one go
+
+
+@dataclass(frozen=True)
+class Features:
+    """The n-grams found in B texts, in their order."""
+
+    ids_N: np.ndarray  # int32
+    starts_B: np.ndarray  # where each text's begin, and the end of the last: B + 1 numbers
+    num_bytes_B: np.ndarray
+    in_name_N: np.ndarray  # bool: it ends in a word that begins with a Latin capital
+
+    @property
+    def num_B(self) -> np.ndarray:
+        """How many n-grams each text has."""
+        return np.diff(self.starts_B)
+
+    def rows_N(self) -> np.ndarray:
+        """The text that each n-gram is of."""
+        return np.repeat(np.arange(len(self.num_B)), self.num_B)
+
+
+@dataclass(frozen=True)
+class Background:
+    """py3langid's model: log P(n-gram | language) of its 140 languages."""
+
+    labels: tuple[str, ...]  # of the columns; two languages have a column for each of two scripts
+    log_FC: np.ndarray  # float32
+    log_mix_F: np.ndarray  # of all languages together, in equal shares
+    _next: np.ndarray
+    _row: np.ndarray
+    _found: np.ndarray  # n-gram that a state stands for, or -1
+
+    @property
+    def num_features(self) -> int:
+        return len(self.log_mix_F)
+
+    def columns(self, labels: frozenset[str]) -> list[int]:
+        """The columns of some labels; those that it has none for are left out."""
+        return [i for i, label in enumerate(self.labels) if label in labels]
+
+    def find(self, texts: Sequence[str]) -> Features:
+        """The n-grams of texts."""
+        parts = [_encode(text) for text in texts]
+        num_bytes_B = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
+        data = _RESET + _RESET.join(parts) + _RESET
+        found = self._walk(data)
+        at = np.flatnonzero(found >= 0)
+        ends_B = np.cumsum(num_bytes_B + 1) + 1
+        starts_B = np.concatenate([[0], np.searchsorted(at, ends_B)])
+        return Features(found[at], starts_B, num_bytes_B, _in_names(data)[at])
+
+    def _walk(self, data: bytes) -> np.ndarray:
+        """The n-gram that ends at each byte, or -1; all blocks of the data side by side."""
+        size = min(_BLOCK, len(data))
+        num_blocks = -(-len(data) // size)
+        padded = np.frombuffer(
+            _RESET * _LOOK_BACK + data + _RESET * (num_blocks * size - len(data)), dtype=np.uint8
+        ).astype(np.int64)
+        at = np.arange(num_blocks) * size
+        state = np.zeros(num_blocks, dtype=np.int64)
+        found = np.empty((size, num_blocks), dtype=np.int32)
+        for step in range(size + _LOOK_BACK):
+            state = self._next[self._row[state] + padded[at + step]]
+            if step >= _LOOK_BACK:
+                found[step - _LOOK_BACK] = self._found[state]
+        return found.T.reshape(-1)[: len(data)]
+
+
+_IS_CAPITAL = np.zeros(256, dtype=bool)
+_IS_CAPITAL[ord("A") : ord("Z") + 1] = True
+_IN_WORD = np.array([chr(byte).isalpha() or byte == ord("'") for byte in range(128)] + [True] * 128)
+_IN_WORD[ord(_RESET)] = False
+
+
+def _in_names(data: bytes) -> np.ndarray:
+    """Which bytes are of a word that begins with a Latin capital."""
+    bytes_ = np.frombuffer(data, dtype=np.uint8)
+    in_word = _IN_WORD[bytes_]
+    begins = in_word & ~np.concatenate([[False], in_word[:-1]])
+    word = np.cumsum(begins)
+    is_name = np.concatenate([[False], _IS_CAPITAL[bytes_[begins]]])
+    names: np.ndarray = is_name[word] & in_word
+    return names
+
+
+def _encode(text: str) -> bytes:
+    """As py3langid does."""
+    if text.isupper():
+        text = text.lower()
+    return unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")
+
+
+@lru_cache(maxsize=1)
+def background() -> Background:
+    """The model, read once a process; read only, so threads may share it."""
+    model = LanguageIdentifier.from_model_file(MODEL_FILE)
+    log_FC = np.asarray(model.nb_ptc, dtype=np.float32)
+    languages = [i for i, label in enumerate(model.nb_classes) if label != "zxx"]  # "no language"
+    log_FC = np.ascontiguousarray(log_FC[:, languages])
+    return Background(
+        labels=tuple(model.nb_classes[i] for i in languages),
+        log_FC=log_FC,
+        log_mix_F=np.log(np.exp(log_FC).mean(axis=1)),
+        _next=np.array(model.tk_nextmove, dtype=np.int32),
+        _row=np.array(model.tk_row, dtype=np.int64) << 8,
+        _found=np.array(model.tk_output, dtype=np.int32),
+    )
+
+
+def log_counts(found: Features, num_features: int) -> sparse.csr_matrix:
+    """ln(1 + count) of every n-gram in every text, (B, F) float32: what py3langid weighs by."""
+    keys, counts = np.unique(
+        found.rows_N() * num_features + found.ids_N.astype(np.int64), return_counts=True
+    )
+    rows, ids = np.divmod(keys, num_features)
+    num_texts = len(found.num_B)
+    indptr = np.searchsorted(rows, np.arange(num_texts + 1))
+    values = np.log1p(counts, dtype=np.float32)
+    return sparse.csr_matrix((values, ids, indptr), shape=(num_texts, num_features))
+
+
+def strongest_segment(gains_N: np.ndarray, found: Features) -> np.ndarray:
+    """The greatest sum of consecutive gains in each text, at least 0, (B,) float64.
+
+    Kadane's maximum subarray for all texts in one pass: where a text turns into another language,
+    the gains of the other over its own add up from there on, wherever its sentences end.
+    """
+    rows_N, num_N, num_texts = found.rows_N(), len(found.ids_N), len(found.num_B)
+    # Running sums, with each text's start as one more place, where nothing is summed yet.
+    starts = found.starts_B[:-1] + np.arange(num_texts)
+    at_N = np.arange(num_N) + rows_N + 1
+    steps = np.zeros(num_N + num_texts)
+    steps[at_N] = gains_N
+    sums = np.cumsum(steps)
+    # A step down between texts, greater than any rise within one, keeps their minima apart.
+    rows = np.repeat(np.arange(num_texts), found.num_B + 1)
+    apart = sums - rows * (np.ptp(sums) + 1)
+    strongest: np.ndarray = np.maximum.reduceat(apart - np.minimum.accumulate(apart), starts)
+    return strongest

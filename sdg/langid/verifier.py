@@ -1,0 +1,240 @@
+"""Is this text in the language it should be in? For any language, also those no detector knows.
+
+This is verification, not identification: the wanted language is given, and a text is refused only
+on good evidence of another. The evidence, in turn:
+
+1. Script: most letters are of a script that the language is not written in.
+2. A turn into a pivot (English, French ..., what models fall back to): a stretch of the text that
+   the pivot explains so much better than the language that no name or quotation would. Off for
+   pivots that the language is near to, as creoles are.
+3. A stranger: another language explains the text better. All of py3langid's 140 compete, and those
+   fitted on the run's own corpus; the wanted language stands by its own corpus and by py3langid's
+   column for it, where there is one.
+4. Unlikeness: the text is less like the language than any of its own corpus is. It finds what is in
+   a language that nobody here knows.
+
+Kin (Indonesian and Malay, Amharic and Tigrinya) are no strangers: a text that is more like the kin
+is kept and called unverified, unless the run's own corpus tells the two plainly apart. So is a text
+that is too short, and one in a language of which nothing is known. Thresholds were set on TICO-19
+passages and sentences in 36 languages and on XQuAD and AfriQA questions in 11.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sdg.langid.features import Features, background, log_counts, strongest_segment
+from sdg.langid.fitted import Fitted, fit, load, save
+from sdg.langid.policy import Policy, policy
+from sdg.langid.scripts import is_foreign, is_unusual
+from sdg.text import weight
+
+WRONG_SCRIPT = "wrong_script"
+WRONG_LANGUAGE = "wrong_language"
+
+MIN_WEIGHT = 12  # below it a text is accepted unverified; in letters, as `sdg.text.weight` has it
+BATCH_BYTES = 400_000  # of text scored at once: 60 MB of working memory
+# Natural logarithms of likelihood ratios. A stretch in a pivot must gain so much, in a text of no
+# n-grams and for each n-gram more: a longer text has more names and quotations in it.
+TURN, TURN_EACH, MAX_TURN = 12.0, 0.2, 130.0
+IN_NAME = 0.3  # of its gain counts, where an n-gram is in a word that begins with a capital
+STRANGER = 0.75  # a stranger's lead, over the square root of the text's bytes
+KIN = 3.0  # a kin's lead, from which it is the run's own corpus that tells them apart
+UNLIKE = 0.0  # gain of an n-gram over the mix of all languages, where no corpus says better
+BACKGROUND_SHARE = 0.3  # of the mix in what a language is taken to write: names are everywhere
+
+
+class Verdict(NamedTuple):
+    """What was found of a text."""
+
+    reason: str | None  # `WRONG_SCRIPT`, `WRONG_LANGUAGE`, or None
+    verified: bool  # False where nobody could tell; such a text has no reason
+
+
+_UNVERIFIED, _VERIFIED = Verdict(None, False), Verdict(None, True)
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a language's texts are scored with; made once a language."""
+
+    policy: Policy
+    own: list[int]  # columns of the language itself, or else of its kin
+    kin: list[int]
+    others: list[int]
+    exact: bool  # own columns are of the language itself
+    gains_OF: np.ndarray  # over the mix, a row for each of `own`
+    turns_FP: np.ndarray  # gain of each pivot over the language
+    fitted: Fitted | None
+
+
+class Verifier:
+    """Verifies texts, with what was fitted on a run's corpus; without, by what py3langid knows."""
+
+    def __init__(self, fitted: Mapping[str, Fitted] | None = None) -> None:
+        self.fitted = dict(fitted or {})
+        model = background()
+        columns = [one.log_F(model) for one in self.fitted.values()]
+        self._fitted_FK = np.stack(columns, axis=1) if columns else None
+        self._views: dict[str, _View] = {}
+
+    @classmethod
+    def fit(cls, samples: Mapping[str, Sequence[str]]) -> "Verifier":
+        """Fit on texts of a corpus by language, without those that are plainly in another."""
+        plain = cls()
+        clean = {
+            lang: [
+                text
+                for text, found in zip(texts, plain.check(texts, lang), strict=True)
+                if not found.reason
+            ]
+            for lang, texts in samples.items()
+        }
+        return cls({lang: one for lang, texts in clean.items() if (one := fit(texts))})
+
+    def save(self, path: Path) -> None:
+        """Write what was fitted as one .npz file."""
+        save(path, self.fitted)
+
+    @classmethod
+    def load(cls, path: Path) -> "Verifier":
+        """Read what `save` wrote."""
+        return cls(load(path))
+
+    def knows(self, lang: str) -> bool:
+        """True where it can tell texts of a language: from its corpus, or py3langid does."""
+        return self._view(lang).exact
+
+    def check(self, texts: Sequence[str], lang: str) -> list[Verdict]:
+        """A verdict for each text, of which all should be in one language."""
+        view, verdicts = self._view(lang), [_UNVERIFIED] * len(texts)
+        asked: list[tuple[int, str]] = []
+        for i, text in enumerate(texts):
+            if is_foreign(text, view.policy):
+                verdicts[i] = Verdict(WRONG_SCRIPT, True)
+            elif weight(text) >= MIN_WEIGHT:
+                asked.append((i, text))
+        for batch in _batches(asked):
+            found = self._check([text for _, text in batch], view)
+            for (i, _), verdict in zip(batch, found, strict=True):
+                verdicts[i] = verdict
+        return verdicts
+
+    def _check(self, texts: Sequence[str], view: _View) -> list[Verdict]:
+        found = background().find(texts)
+        turned_B = self._turns(found, view)
+        if not view.own:
+            return [Verdict(WRONG_LANGUAGE, True) if turned else _UNVERIFIED for turned in turned_B]
+        unusual_B = np.array([is_unusual(text, view.policy) for text in texts])
+        # Letters of foreign scripts, names for the most part, say nothing for or against.
+        plain = [view.policy.foreign.sub(" ", text) for text in texts]
+        if plain != list(texts):
+            found = background().find(plain)
+        lead_B, kin_lead_B = self._leads(found, view)
+        likeness_B = _likeness(found, view)
+        floor_B = view.fitted.floor_B(found.num_B) if view.fitted else UNLIKE
+        strange_B = (lead_B > STRANGER) | ((likeness_B < floor_B) & view.exact)
+        wrong_B = turned_B | (strange_B & ~unusual_B)
+        doubtful_B = unusual_B | (kin_lead_B > 0) | (found.num_B == 0) | (not view.exact)
+        if view.fitted:
+            wrong_B |= kin_lead_B > KIN
+        return [
+            Verdict(WRONG_LANGUAGE, True) if wrong else _UNVERIFIED if doubtful else _VERIFIED
+            for wrong, doubtful in zip(wrong_B, doubtful_B, strict=True)
+        ]
+
+    def _turns(self, found: Features, view: _View) -> np.ndarray:
+        """Which texts turn into a pivot, (B,) bool."""
+        limit_B = np.minimum(TURN + TURN_EACH * found.num_B, MAX_TURN)
+        turned_B = np.zeros(len(limit_B), dtype=bool)
+        gains_NP = view.turns_FP[found.ids_N]
+        gains_NP[found.in_name_N[:, None] & (gains_NP > 0)] *= IN_NAME
+        for pivot in range(gains_NP.shape[1]):
+            turned_B |= strongest_segment(gains_NP[:, pivot], found) > limit_B
+        return turned_B
+
+    def _leads(self, found: Features, view: _View) -> tuple[np.ndarray, np.ndarray]:
+        """By how much the best stranger, and the best kin, explain each text better, (B,) each."""
+        model = background()
+        counts_BF = log_counts(found, model.num_features)
+        scores_BC = counts_BF @ model.log_FC
+        if self._fitted_FK is not None:
+            scores_BC = np.hstack([scores_BC, counts_BF @ self._fitted_FK])
+        own_B = scores_BC[:, view.own].max(axis=1)
+        scale_B = np.sqrt(np.maximum(found.num_bytes_B, 1))
+        stranger_B = scores_BC[:, view.others].max(axis=1)
+        if not view.kin:
+            return (stranger_B - own_B) / scale_B, np.full(len(own_B), -np.inf)
+        kin_B = scores_BC[:, view.kin].max(axis=1)
+        best_B = np.maximum(own_B, kin_B)
+        return (stranger_B - best_B) / scale_B, (kin_B - own_B) / scale_B
+
+    def _view(self, lang: str) -> _View:
+        if lang not in self._views:
+            self._views[lang] = self._make_view(lang)
+        return self._views[lang]
+
+    def _make_view(self, lang: str) -> _View:
+        model, found = background(), policy(lang)
+        codes = [policy(one).code for one in self.fitted]
+        first = len(model.labels)
+        own = model.columns(found.own)
+        own += [first + i for i, code in enumerate(codes) if code == found.code]
+        kin = model.columns(found.kin)
+        kin += [first + i for i, code in enumerate(codes) if code in found.kin]
+        exact = bool(own)
+        if not own:
+            own, kin = kin, []
+        gains = [self._column(i) - model.log_mix_F for i in own]
+        shares = [np.exp(gain) for gain in gains] or [np.ones(model.num_features)]
+        log_written_F = model.log_mix_F + np.log(
+            BACKGROUND_SHARE + (1 - BACKGROUND_SHARE) * np.mean(shares, axis=0)
+        )
+        pivots = model.columns(frozenset(found.pivots))
+        turns = [model.log_FC[:, i] - log_written_F for i in pivots]
+        return _View(
+            policy=found,
+            own=own,
+            kin=kin,
+            others=[i for i in range(first + len(codes)) if i not in own and i not in kin],
+            exact=exact,
+            gains_OF=np.array(gains, dtype=np.float32),
+            turns_FP=np.stack(turns, axis=1).astype(np.float32),
+            fitted=self.fitted[list(self.fitted)[codes.index(found.code)]]
+            if found.code in codes
+            else None,
+        )
+
+    def _column(self, index: int) -> np.ndarray:
+        """log P(n-gram) of a column of py3langid's, or of one that was fitted, (F,)."""
+        model = background()
+        num = len(model.labels)
+        if index < num:
+            return model.log_FC[:, index]
+        assert self._fitted_FK is not None
+        column: np.ndarray = self._fitted_FK[:, index - num]
+        return column
+
+
+def _likeness(found: Features, view: _View) -> np.ndarray:
+    """Mean gain of a text's n-grams over the mix of all languages, (B,)."""
+    rows_N, num_B = found.rows_N(), len(found.num_B)
+    sums = [np.bincount(rows_N, gains_F[found.ids_N], minlength=num_B) for gains_F in view.gains_OF]
+    likeness: np.ndarray = np.max(sums, axis=0) / np.maximum(found.num_B, 1)
+    return likeness
+
+
+def _batches(items: Sequence[tuple[int, str]]) -> list[list[tuple[int, str]]]:
+    """Texts in runs of about `BATCH_BYTES`."""
+    batches: list[list[tuple[int, str]]] = []
+    size = BATCH_BYTES
+    for item in items:
+        if size >= BATCH_BYTES:
+            batches.append([])
+            size = 0
+        batches[-1].append(item)
+        size += 3 * len(item[1])
+    return batches
