@@ -26,6 +26,7 @@ from sdg.prompting import load_prompt
 from sdg.stage import Stage
 from sdg.stages import (
     BrainstormStage,
+    DecontaminateStage,
     DedupeStage,
     FilterStage,
     InferStage,
@@ -61,6 +62,7 @@ class StageSettings(BaseModel):
     parse: ParseStage = ParseStage()
     filter: FilterStage = FilterStage()
     dedupe: DedupeStage = DedupeStage()
+    decontaminate: DecontaminateStage | None = None  # there is one where sets are named
     judge: JudgeStage | None = None  # there is one where its engine is given
     mine: MineStage = MineStage()
     mix: MixStage = MixStage()

@@ -14,6 +14,7 @@ from sdg.campaign import Outcome
 from sdg.languages import Language, language
 from sdg.runner import StageReport
 from sdg.schema import SCHEMA_VERSION
+from sdg.stages.decontaminate import contamination
 from sdg.stages.render import IDEA_CALLS
 from sdg.store import write_atomically, write_json
 
@@ -114,8 +115,11 @@ def _stage(report: StageReport) -> dict[str, Any]:
 
 
 def write_summary(run_dir: Path, summary: dict[str, Any], langs: Sequence[Language]) -> None:
-    """Write `summary.json` and the card `README.md` into a run's folder."""
+    """Write `summary.json` and the card `README.md` into a run's folder, and where evaluation sets
+    were named what they hold of it."""
     write_json(run_dir / "summary.json", summary)
+    if hits := contamination(run_dir):
+        write_json(run_dir / "contamination.json", hits)
     card = render_card(summary, langs)
     write_atomically(run_dir / "README.md", lambda temporary: _write(temporary, card))
 

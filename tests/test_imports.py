@@ -27,6 +27,7 @@ LAYERS = (
     {
         "sdg.prompting",
         "sdg.planning",
+        "sdg.hash_index",
         "sdg.langid",
         "sdg.near_duplicates",
         "sdg.readers",
@@ -36,7 +37,7 @@ LAYERS = (
     },
     {"sdg.tasks"},
     {"sdg.corpora", "sdg.filters", "sdg.store", "sdg.engines", "sdg.models"},
-    {"sdg.earlier_pairs", "sdg.ideas", "sdg.kept", "sdg.teachers"},
+    {"sdg.earlier_pairs", "sdg.evaluation_sets", "sdg.ideas", "sdg.kept", "sdg.teachers"},
     {"sdg.passages"},
     {"sdg.stages"},
     {"sdg.cluster", "sdg.pipeline"},

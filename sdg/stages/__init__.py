@@ -6,6 +6,7 @@ from sdg.stages.brainstorm import (
     ReadIdeasStage,
     SelectIdeasStage,
 )
+from sdg.stages.decontaminate import DecontaminateStage
 from sdg.stages.dedupe import DedupeStage
 from sdg.stages.filter import FilterStage
 from sdg.stages.infer import InferStage
@@ -19,6 +20,7 @@ from sdg.stages.seed import SeedStage
 
 __all__ = [
     "BrainstormStage",
+    "DecontaminateStage",
     "DedupeStage",
     "FilterStage",
     "InferStage",

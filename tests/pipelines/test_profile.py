@@ -66,3 +66,13 @@ def test_a_task_that_no_model_has_a_share_of_is_refused(tmp_path: Path) -> None:
     profile = read(tmp_path, TWO, "models=[{engine: {name: extractive}, tasks: {retrieval: 0}}]")
     with pytest.raises(UserError, match=r"none has a share of retrieval in Swahili \(sw\)"):
         check_profile(profile, [language("sw")])
+
+
+def test_there_is_a_stage_for_evaluation_sets_where_some_are_named(tmp_path: Path) -> None:
+    plain = "prompts: {retrieval/short_query: 1}"
+    sets = "stages.decontaminate.against=[evaluation/xquad-sw]"
+    for given, there in [((), ["dedupe", "mine"]), ((sets,), ["dedupe", "decontaminate", "mine"])]:
+        pipeline = read(tmp_path, plain, *given).build([language("sw")])
+        assert [stage.name for stage in pipeline.rounds][4:] == there
+    with pytest.raises(UserError, match="stages.decontaminate.against"):
+        read(tmp_path, plain, "stages.decontaminate.words=9")

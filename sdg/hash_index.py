@@ -1,0 +1,72 @@
+"""A table on disk from 64-bit hashes to whom each belongs first; memory holds a part at most."""
+
+from pathlib import Path
+
+import numpy as np
+
+_PARTS = 64  # by the hashes' first bits, each sorted by itself
+_SHIFT = np.uint64(58)
+_PAIR = np.dtype([("hash", np.uint64), ("owner", np.uint32)])
+
+
+class HashIndexWriter:
+    """Takes hashes in any order, then sorts them part by part."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start an empty one in an empty folder."""
+        self._folder = folder
+        folder.mkdir(parents=True)
+
+    def add(self, hashes: np.ndarray, owners: np.ndarray) -> None:
+        """Hashes (S,) uint64 and whom each belongs to (S,), below 2^32."""
+        pairs = np.empty(len(hashes), _PAIR)
+        pairs["hash"], pairs["owner"] = hashes, owners
+        part = (hashes >> _SHIFT).astype(np.int64)
+        order = np.argsort(part, kind="stable")
+        ends = np.searchsorted(part[order], np.arange(_PARTS), side="right")
+        start = 0
+        for number, end in enumerate(ends.tolist()):
+            if end > start:
+                with (self._folder / f"part-{number}").open("ab") as file:
+                    pairs[order[start:end]].tofile(file)
+            start = end
+
+    def finish(self) -> None:
+        """Write the table; of a hash that is there more than once the lowest owner counts."""
+        with (
+            (self._folder / "hashes").open("wb") as hashes,
+            (self._folder / "owners").open("wb") as owners,
+        ):
+            for number in range(_PARTS):
+                path = self._folder / f"part-{number}"
+                if path.exists():
+                    pairs = np.fromfile(path, _PAIR)
+                    pairs = pairs[np.lexsort((pairs["owner"], pairs["hash"]))]
+                    first = np.ones(len(pairs), bool)
+                    first[1:] = pairs["hash"][1:] != pairs["hash"][:-1]
+                    pairs["hash"][first].tofile(hashes)
+                    pairs["owner"][first].tofile(owners)
+                    path.unlink()
+
+
+class HashIndex:
+    """Looks hashes up in what a writer finished."""
+
+    def __init__(self, folder: Path) -> None:
+        empty = not (folder / "hashes").stat().st_size
+        self._hashes, self._owners = (
+            np.empty(0, kind) if empty else np.memmap(folder / name, kind, "r")
+            for name, kind in (("hashes", np.uint64), ("owners", np.uint32))
+        )
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def owners(self, hashes: np.ndarray) -> np.ndarray:
+        """Whom each hash belongs to (S,) int64, -1 where nobody has it."""
+        found = np.full(len(hashes), -1, np.int64)
+        if len(self):
+            places = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
+            there = self._hashes[places] == hashes
+            found[there] = self._owners[places[there]]
+        return found
