@@ -5,15 +5,12 @@
 `memory_gb`, and `stages`, where each section is the stage of that name.
 """
 
-import difflib
-import types
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipelines.settings import find_config, parse_sets, read_settings
 from sdg.corpora import CorpusConfig
 from sdg.engines import AnyEngine, ExtractiveEngine
 from sdg.errors import UserError
@@ -43,9 +40,7 @@ from sdg.stages import (
     SelectIdeasStage,
 )
 from sdg.stages.brainstorm import IDEAS_LANG
-from sdg.yaml12 import load_yaml
 
-CONFIGS_DIR = Path(__file__).parent / "configs"
 DEFAULT_PROFILE = {"extractive": "embedded", "vllm": "laptop", "openai": "laptop"}
 POOL_DOCUMENTS = 5_000  # read at least so many for mining, however few pairs are wanted
 
@@ -277,94 +272,7 @@ def load_profile(config: str, overrides: dict[str, Any], sets: Sequence[str]) ->
     Raises:
         UserError: the file, the key and what is allowed there.
     """
-    changes: dict[str, Any] = dict(overrides)
-    for item in sets:
-        key, sign, value = item.partition("=")
-        if not sign or not key:
-            raise UserError(f"--set {item}: must be key=value, such as --set corpus.text=body")
-        changes[key.strip()] = _parse_yaml(value, f"--set {item}")
+    changes = {**overrides, **parse_sets(sets)}
     engine = str(changes.get("engine.name", "extractive"))
-    path = _find(config or DEFAULT_PROFILE.get(engine, "embedded"))
-    try:
-        values = _parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: must be 'key: value' lines")
-    for key, value in changes.items():
-        _put(values, key, value)
-    try:
-        return Profile.model_validate(values)
-    except ValidationError as error:
-        raise UserError(_explain(error, path, changes)) from None
-
-
-def _find(config: str) -> Path:
-    named = CONFIGS_DIR / f"{config}.yaml"
-    path = named if "/" not in config and named.is_file() else Path(config)
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in CONFIGS_DIR.glob("*.yaml")))
-        raise UserError(f"CONFIG={config}: no such file; profiles that come along: {names}")
-    return path
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return load_yaml(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark and "\n" in text else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise UserError(f"{where}{line}: {problem}") from None
-
-
-def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        inner = values.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise UserError(f"--set {dotted}: '{parent}' is a value, not a section")
-        values = inner
-    values[last] = value
-
-
-def _explain(error: ValidationError, path: Path, changes: dict[str, Any]) -> str:
-    """One line: the file (or flag), the key, what is wrong, what is allowed."""
-    first = error.errors()[0]
-    loc = [str(part) for part in first["loc"]]
-    # The tag of the union after `engine` is no key of the file.
-    keys = [part for i, part in enumerate(loc) if not _is_tag(loc, i)]
-    key = ".".join(keys)
-    where = f"--set {key}" if key in changes else f"{path}: {key}"
-    if first["type"] == "extra_forbidden":
-        allowed = _keys_beside(Profile, first["loc"])
-        near = difflib.get_close_matches(loc[-1], allowed, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        return f"{where}: unknown key; {hint}allowed: {', '.join(allowed)}"
-    given = f" (given: {first['input']!r})" if not isinstance(first["input"], dict) else ""
-    return f"{where}: {first['msg']}{given}"
-
-
-def _is_tag(loc: Sequence[str], place: int) -> bool:
-    return place > 0 and loc[place - 1] == "engine" and loc[place] in DEFAULT_PROFILE
-
-
-def _keys_beside(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """Keys allowed where the last part of `loc` stands."""
-    for part in loc[:-1]:
-        if part in model.model_fields:
-            models = _models(model.model_fields[str(part)].annotation)
-            if len(models) == 1:
-                model = models[0]
-        elif isinstance(part, str):  # the tag of a union; a number is a place in a list
-            engines = _models(Profile.model_fields["engine"].annotation)
-            model = next((m for m in engines if m.model_fields["name"].default == part), model)
-    return list(model.model_fields)
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Annotated, Union, types.UnionType, tuple):
-        return [model for inner in get_args(annotation) for model in _models(inner)]
-    return []
+    path = find_config(config or DEFAULT_PROFILE.get(engine, "embedded"))
+    return read_settings(Profile, path, changes)

@@ -57,7 +57,8 @@ def test_the_entry_point_takes_it(command: str) -> None:
 
 
 def test_every_profile_and_stage_named_is_there() -> None:
-    from pipelines.profile import CONFIGS_DIR, StageSettings
+    from pipelines.profile import StageSettings
+    from pipelines.settings import CONFIGS_DIR
 
     for name in ("embedded", "laptop"):
         assert (CONFIGS_DIR / f"{name}.yaml").is_file()

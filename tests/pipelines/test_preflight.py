@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.preflight import check_profile, weights_gb
-from pipelines.profile import CONFIGS_DIR, load_profile
+from pipelines.profile import load_profile
+from pipelines.settings import config_names
 from sdg.engines import VLLMEngine
 from sdg.errors import UserError
 from sdg.languages import language
@@ -104,7 +105,7 @@ def test_size_by_name(name: str, quantization: str | None, size: float | None) -
     assert weights_gb(name, quantization) == pytest.approx(size)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS_DIR.glob("*.yaml")))
+@pytest.mark.parametrize("name", config_names())
 def test_profiles_that_come_along_are_sound(name: str, tmp_path: Path) -> None:
     profile = load_profile(name, {}, ["engine.model=m"] if name == "laptop" else [])
     if name != "laptop":  # no endpoint is here to ask

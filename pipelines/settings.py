@@ -1,0 +1,131 @@
+"""Settings from a YAML file and from the command line, checked against a pydantic model.
+
+`pipelines/configs/*.yaml` come along: profiles of `generate`, and `train_*` of `train`.
+"""
+
+import difflib
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sdg.errors import UserError
+from sdg.yaml12 import load_yaml
+
+CONFIGS_DIR = Path(__file__).parent / "configs"
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def config_names(prefix: str = "") -> list[str]:
+    """Names of the files that come along: those with the prefix, or those of `generate`."""
+    names = sorted(path.stem for path in CONFIGS_DIR.glob("*.yaml"))
+    return [name for name in names if name.startswith(prefix or "train_") == bool(prefix)]
+
+
+def find_config(config: str, prefix: str = "") -> Path:
+    """The file of a name in `pipelines/configs`, or of a path.
+
+    Raises:
+        UserError: there is none.
+    """
+    named = CONFIGS_DIR / f"{config}.yaml"
+    path = named if "/" not in config and named.is_file() else Path(config)
+    if not path.is_file():
+        names = ", ".join(config_names(prefix))
+        raise UserError(f"CONFIG={config}: no such file; those that come along: {names}")
+    return path
+
+
+def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
+    """ "key=value" strings of --set, values in YAML, as dotted key -> value."""
+    changes = {}
+    for item in sets:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise UserError(f"--set {item}: must be key=value, such as --set corpus.text=body")
+        changes[key.strip()] = _parse_yaml(value, f"--set {item}")
+    return changes
+
+
+def read_settings(model: type[Settings], path: Path, changes: Mapping[str, Any]) -> Settings:
+    """A file's settings with changes by dotted key on top.
+
+    Raises:
+        UserError: the file (or flag), the key, what is wrong and what is allowed there.
+    """
+    try:
+        values = _parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must be 'key: value' lines")
+    for key, value in changes.items():
+        _put(values, key, value)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error, model, path, changes)) from None
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return load_yaml(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark and "\n" in text else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise UserError(f"{where}{line}: {problem}") from None
+
+
+def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {dotted}: '{parent}' is a value, not a section")
+        values = inner
+    values[last] = value
+
+
+def _explain(
+    error: ValidationError, model: type[BaseModel], path: Path, changes: Mapping[str, Any]
+) -> str:
+    first = error.errors()[0]
+    keys, allowed = _walk(model, first["loc"])
+    key = ".".join(keys)
+    where = f"--set {key}" if key in changes else f"{path}: {key}"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(keys[-1], allowed, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        return f"{where}: unknown key; {hint}allowed: {', '.join(allowed)}"
+    given = f" (given: {first['input']!r})" if not isinstance(first["input"], dict) else ""
+    return f"{where}: {first['msg']}{given}"
+
+
+def _walk(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], list[str]]:
+    """The keys on an error's way without the tags of unions, which are no keys of the file; and
+    the keys allowed where the last one stands."""
+    here, standing = [model], [model]
+    keys: list[str] = []
+    for part in loc:
+        tagged = [m for m in here if len(here) > 1 and m.model_fields["name"].default == part]
+        if tagged:
+            here = tagged
+            continue
+        keys.append(str(part))
+        if isinstance(part, str):  # a number is a place in a list
+            standing = here
+            fields = [m.model_fields[part] for m in here if part in m.model_fields]
+            here = [inner for field in fields for inner in _models(field.annotation)]
+    return keys, [name for m in standing[:1] for name in m.model_fields]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, types.UnionType, tuple):
+        return [model for inner in get_args(annotation) for model in _models(inner)]
+    return []
