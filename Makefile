@@ -62,8 +62,8 @@ $(HAS)/%: $(PINS)
 	$(install)
 
 # --- Commands -----------------------------------------------------------------------------------
-.PHONY: help setup generate preview lint-prompts languages evaluate export lint fmt test bench lock clean \
-        language-given bench-given no-python
+.PHONY: help setup generate preview lint-prompts languages export train merge e2e evaluate \
+        lint fmt test bench lock clean language-given bench-given no-python
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -95,6 +95,19 @@ export: $(HAS)/base ## hand a run to a trainer: make export RUN=sw TO=sentence-t
 ##   or automodel, flagembedding, tevatron, beir, hf [PUSH=<owner>/<name> DRY_RUN=1 ARGS=]
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,run:RUN to:TO push:PUSH dry-run:DRY_RUN) \
 	$(PY) -m pipelines.export "$$@"
+
+train: $(HAS)/base+train ## train an embedder: make train RUN=<name> MODEL=<folder or hub id> DATA=<run>
+##   [CONFIG= SEED= ARGS=]; DATA=runs/a,runs/b; the model is then in trainings/<RUN>/model
+	@eval "set -- $$MBEGU_ARGS"; $(call prepend,run:RUN model:MODEL data:DATA config:CONFIG seed:SEED) \
+	$(PY) -m pipelines.train "$$@"
+
+merge: $(HAS)/base+train ## merge models: make merge ARGS="OUT MODEL MODEL … [--method ties]"
+	@eval "set -- $$MBEGU_ARGS"; $(PY) -m embedtrain.merge "$$@"
+
+e2e: language-given $(HAS)/base+train+evaluate+test ## the whole road on a CPU: make e2e LANG=sw CORPUS=<documents>
+##   [DATA=<evaluation folders> MODEL= RUN= ARGS=]: generate, train, merge, export, evaluate
+	@eval "set -- $$MBEGU_ARGS"; $(call prepend,lang:LANG corpus:CORPUS data:DATA model:MODEL run:RUN) \
+	$(PY) -m pipelines.e2e "$$@"
 
 evaluate: $(HAS)/base+train+evaluate ## measure models: make evaluate MODEL=<folder>[,<folder>] DATA=<folder>
 ##   [TASKS=<mteb names> ARGS=]; DATA is in BEIR's layout or a table; two models are compared

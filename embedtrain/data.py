@@ -28,6 +28,7 @@ from embedtrain.prepared import Source, find_shards, fingerprint, prepare, read_
 from sdg.errors import UserError
 from sdg.schema import SYMMETRIC_TASKS, instructed
 
+GOOD_GRADE = 0.8  # of graded similarity, from which a text is a positive
 Weights = dict[str, float]
 
 
@@ -170,17 +171,19 @@ class Batches:
         batch_size: int,
         seed: int,
         in_batch: bool,
+        by_grade: bool = True,
     ) -> None:
         """
         Args:
             batch_size: rows a step, over all ranks.
             in_batch: whether the loss takes other rows' documents, where a task allows it.
+            by_grade: whether the loss takes graded similarity; else it needs good positives.
 
         Raises:
             UserError: the weights leave nothing.
         """
         self._config, self._batch_size = config, batch_size
-        self._seed, self._in_batch = seed, in_batch
+        self._seed, self._in_batch, self._by_grade = seed, in_batch, by_grade
         groups = [_Group(i, s, g) for i, s in enumerate(sources) for g in s.about["groups"]]
         raw = {group.key: self._weight(group) for group in groups}
         self._groups = [group for group in groups if raw[group.key] > 0]
@@ -316,11 +319,13 @@ class Batches:
         config = self._config
         row = group.row(place, self._seed)
         positives, negatives = row["positives"], row["negatives"]
-        graded = bool(row["positive_grades"])
+        graded = bool(row["positive_grades"]) and self._by_grade
         turn = int.from_bytes(hashlib.blake2b(row["id"].encode(), digest_size=4).digest(), "big")
         chosen = (turn + row["epoch"]) % len(positives)
-        if not in_batch and not graded and not negatives:
+        if not in_batch and not graded and not (negatives and config.negatives):
             return "no_negatives"
+        if row["positive_grades"] and not graded and row["positive_grades"][chosen] < GOOD_GRADE:
+            return "low_grade"
         wanted = list(range(len(negatives)))
         if in_batch:
             own = {_bare(row["query"]), _bare(positives[chosen])}

@@ -226,6 +226,7 @@ class Source:
     """A prepared source, open for reading."""
 
     def __init__(self, folder: Path) -> None:
+        self.name = folder.name  # with the fingerprint of what it was made from
         self.about: dict[str, Any] = json.loads((folder / "source.json").read_text("utf-8"))
         self._reader = pa.ipc.open_file(pa.memory_map(str(folder / "rows.arrow")))
         self._order_N = np.load(folder / "order.npy", mmap_mode="r", allow_pickle=False)
