@@ -30,6 +30,7 @@ LAYERS = (
         "sdg.hash_index",
         "sdg.langid",
         "sdg.near_duplicates",
+        "sdg.near_vectors",
         "sdg.readers",
         "sdg.replies",
         "sdg.search",

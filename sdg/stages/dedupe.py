@@ -3,7 +3,8 @@
 Exact: the canonical form (case, punctuation, width and spaces folded) is the same, by 128-bit hash.
 Near: the shingle sets have a Jaccard similarity of `similarity` or more, checked exactly. Of pairs,
 both sides have to be so; of documents, the pairs made from the later of two near copies go (several
-pairs of one document are no duplicates of each other).
+pairs of one document are no duplicates of each other). Semantic, where it is asked for: a teacher's
+vectors have a cosine of `cosine` or more, of queries or of documents.
 
 What earlier rounds accepted, and what `against` names, comes first and stays. In a later round a
 pair goes as well if its query alone was asked before: another call that asks what was asked already
@@ -21,23 +22,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, issparse, vstack
 from scipy.sparse.csgraph import connected_components
 
 from sdg.earlier_pairs import EarlierPairs
 from sdg.near_duplicates import NearDuplicates, first_of_equals, keep_first
+from sdg.near_vectors import near_vectors
 from sdg.schema import Pair
 from sdg.shingles import CHARACTERS, WORDS
-from sdg.stage import ACCEPTED, Context, Inputs, Result, Shard, Stage, split
+from sdg.stage import ACCEPTED, Context, Inputs, Resources, Result, Shard, Stage, split
 from sdg.store import write_table
+from sdg.teachers import AnyTeacher, LexicalTeacher
 from sdg.text import canonical, digest
 
 COLUMNS = ["query", "positive", "document"]
+HOWS = ("exact", "near", "semantic")
 SIDES = ("pair", "query", "document")
+BATCH = 1024  # texts that a teacher is given at once, at least
 PLACES = ("", "_of_earlier_round", "_of_earlier_run")  # of the row that is duplicated
 REASONS = [
     "",
-    *(f"{how}_{side}{where}" for how in ("exact", "near") for side in SIDES for where in PLACES),
+    *(
+        f"{how}_{side}{where}"
+        for how in ("exact", "near", "semantic")
+        for side in SIDES
+        for where in PLACES
+    ),
 ]
 
 
@@ -54,6 +64,9 @@ class DedupeStage(Stage):
     similarity: float = Field(0.8, ge=0.5, le=1)  # Jaccard, from which on two texts are near
     words: int = Field(WORDS, ge=1, le=64)  # in a shingle
     characters: int = Field(CHARACTERS, ge=1, le=64)  # in one of a script without spaces
+    semantic: tuple[Literal["query", "document"], ...] = ()  # what may not mean the same twice
+    cosine: float = Field(0.95, gt=0, le=1)  # of the teacher's vectors
+    teacher: AnyTeacher = LexicalTeacher()  # of `semantic`
     against: tuple[str, ...] = ()  # folders of earlier runs, or pairs in files; see EarlierPairs
 
     def fingerprint(self) -> dict[str, Any]:
@@ -70,8 +83,13 @@ class DedupeStage(Stage):
                 rows.drop_equal(side, among_all=side in self.exact)
         if self.near:
             self._drop_near(rows, ctx.dir / "near")
+        for side in self.semantic:
+            self._drop_semantic(rows, side, ctx.dir / f"teacher-{side}.npz")
         for name, verdicts in zip(inputs.shards, rows.verdicts(), strict=True):
             write_table(ctx.dir / f"{name}.parquet", verdicts)
+
+    def resources(self) -> Resources | None:
+        return self.teacher.resources() if self.semantic else None
 
     def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
         verdicts = pq.read_table(ctx.dir / f"{shard.name}.parquet").slice(0, shard.table.num_rows)
@@ -108,8 +126,27 @@ class DedupeStage(Stage):
         elif "query" in self.near:
             rows.drop_near("query", living[queries.pairs()])
         if "document" in self.near:
-            rows.drop_near_texts("document", numbers_NR[:, -1], near_texts)
+            rows.drop_near_texts("near", "document", numbers_NR[:, -1], near_texts)
         shutil.rmtree(folder)
+
+    def _drop_semantic(self, rows: "_Rows", side: str, path: Path) -> None:
+        """Rows whose query, or document, means what an earlier one does."""
+        numbers_N = rows.number_texts([side])[:, 0]
+        self.teacher.fit(rows.distinct(side, numbers_N), path)
+        encoder = self.teacher.open(path)
+        try:
+            found = [
+                encoder.queries(batch, [""] * len(batch))
+                if side == "query"
+                else encoder.documents(batch)
+                for batch in rows.distinct(side, numbers_N)
+            ]
+        finally:
+            encoder.close()
+        if found:
+            vectors_ND = vstack(found, "csr") if issparse(found[0]) else np.concatenate(found)
+            pairs = near_vectors(vectors_ND, self.cosine)
+            rows.drop_near_texts("semantic", side, numbers_N, pairs)
 
 
 class _Rows:
@@ -156,7 +193,7 @@ class _Rows:
         rows = np.flatnonzero(twins >= 0)
         self._drop("near", side, rows, twins[rows])
 
-    def drop_near_texts(self, side: str, numbers: np.ndarray, pairs: np.ndarray) -> None:
+    def drop_near_texts(self, how: str, side: str, numbers: np.ndarray, pairs: np.ndarray) -> None:
         """All rows with a text that is near to one that stays, by the texts' numbers (N,)."""
         living = self.living()
         none = len(self.codes)
@@ -166,7 +203,7 @@ class _Rows:
         pairs = pairs[pairs[:, 1] < none]
         pairs = pairs[np.argsort(pairs[:, 1], kind="stable")]
         twins = keep_first(none, pairs, self.num_given)[firsts[numbers[living]]]
-        self._drop("near", side, living[twins >= 0], twins[twins >= 0])
+        self._drop(how, side, living[twins >= 0], twins[twins >= 0])
 
     def number_texts(self, roles: Sequence[str]) -> np.ndarray:
         """Which text each row has in each role (N, R), numbered as they first come; -1 in rows that
@@ -179,6 +216,23 @@ class _Rows:
             number = np.cumsum(first == np.arange(len(first))) - 1
             numbers[living] = number[first].reshape(-1, len(roles))
         return numbers
+
+    def distinct(self, role: str, numbers: np.ndarray) -> Iterator[list[str]]:
+        """The texts that the numbers (N,) are of, in their order, some at a time."""
+        batch: list[str] = []
+        num_texts = 0
+        for start, table in self.tables([role]):
+            for text, number in zip(
+                table[role].to_pylist(), numbers[start : start + table.num_rows], strict=True
+            ):
+                if number == num_texts:
+                    batch.append(text)
+                    num_texts += 1
+            if len(batch) >= BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
     def verdicts(self) -> Iterator[pa.Table]:
         """For each shard of the input a table of `reason` and `twin`, null where a row stays."""
@@ -207,14 +261,14 @@ class _Rows:
 
 def _hash_rows(table: pa.Table, hashes: dict[str, bytearray]) -> int:
     """Append 16-byte hashes of what the rows say, canonical. Returns how many rows there are."""
-    for row in table.select(COLUMNS).to_pylist():
-        query, positive = canonical(row["query"]), canonical(row["positive"])
-        same = row["document"] == row["positive"]
-        document = positive if same else canonical(row["document"])
-        hashes["pair"] += bytes.fromhex(digest(query, positive))
-        hashes["query"] += bytes.fromhex(digest(query))
-        hashes["positive"] += bytes.fromhex(digest(positive))
-        hashes["document"] += hashes["positive"][-16:] if same else bytes.fromhex(digest(document))
+    columns = (table[name].to_pylist() for name in COLUMNS)
+    for query, positive, document in zip(*columns, strict=True):
+        asked, answer = canonical(query), canonical(positive)
+        whole = answer if document == positive else canonical(document)
+        hashes["pair"] += bytes.fromhex(digest(asked, answer))
+        hashes["query"] += bytes.fromhex(digest(asked))
+        hashes["positive"] += bytes.fromhex(digest(answer))
+        hashes["document"] += bytes.fromhex(digest(whole))
     return int(table.num_rows)
 
 

@@ -5,16 +5,28 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from sdg.errors import UserError
+from sdg.near_vectors import near_vectors
 from sdg.schema import Example, Pair, to_table
 from sdg.stage import ACCEPTED
 from sdg.stages import DedupeStage
 from sdg.store import write_table
-from tests.rows import bare, kept_rows, make_example, make_pair, reasons, run_stage, sharded
+from tests.rows import (
+    bare,
+    kept_rows,
+    make_example,
+    make_pair,
+    peer_scores,
+    reasons,
+    run_stage,
+    sharded,
+)
 from tests.shingle_sets import jaccard, shingle_set
 
 
@@ -290,3 +302,45 @@ def one_by_one(near: tuple[str, ...], given: list[Pair], pairs: list[Pair]) -> d
                 (p.id, firsts[twin]) for p in pairs if p.document == document and p.id not in gone
             )
     return gone
+
+
+# By a teacher's vectors
+
+
+@pytest.mark.parametrize("side", ["query", "document"])
+def test_what_means_the_same_by_the_teacher_goes(side: str) -> None:
+    rng = random.Random(7)
+    texts = [text for _ in range(6) for text in variants(rng, 12, 5)]
+    rng.shuffle(texts)
+    pairs = [
+        make_pair(texts[i] if side == "query" else f"swali {i}", id=str(i), document=texts[i])
+        for i in range(len(texts))
+    ]
+    stage = DedupeStage(near=(), semantic=(side,), cosine=0.9)
+    found = outcome(stage, pairs[10:], 7, earlier=pairs[:10])
+    scores = peer_scores(texts, texts, texts, (2, 4))
+    stay, expected = list(range(10)), {}
+    for i in range(10, len(texts)):
+        twin = next((j for j in stay if scores[i, j] >= 0.9), None)
+        if twin is None:
+            stay.append(i)
+        else:
+            expected[str(i)] = str(twin)
+    assert len(expected) > 5 and len(stay) > 12
+    assert {row: twin for row, (_, twin) in found.items()} == expected
+    whys = {f"semantic_{side}", f"semantic_{side}_of_earlier_round"}
+    assert {why for why, _ in found.values()} == whys
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=3, max_size=3), max_size=20)
+)
+def test_near_vectors_are_those_of_every_two(rows: list[list[float]]) -> None:
+    vectors = np.array(rows, np.float64).reshape(-1, 3)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors / np.where(lengths, lengths, 1)
+    expected = {
+        (i, j) for j in range(len(rows)) for i in range(j) if vectors[i] @ vectors[j] >= 0.9 - 1e-9
+    }
+    for form in (vectors.astype(np.float32), csr_matrix(vectors.astype(np.float32))):
+        assert {(int(i), int(j)) for i, j in near_vectors(form, 0.9)} == expected
