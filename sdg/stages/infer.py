@@ -20,6 +20,7 @@ from sdg.engines.serving import sampling_of
 from sdg.kept import RepliesConfig, ReplyStore, ReusingSession, content_ids, storable
 from sdg.schema import Call, rows_of, to_table
 from sdg.stage import Context, Group, Inputs, Result, Shard, Stage, dropped_rows
+from sdg.stages.again import answer
 from sdg.store import write_json
 
 RUN = "run.json"  # names this stage of this run, so that a run knows its own replies again
@@ -35,6 +36,7 @@ class InferStage(Stage):
 
     engines: tuple[AnyEngine, ...] = Field((ExtractiveEngine(),), min_length=1)
     replies: RepliesConfig = RepliesConfig(keep=False)
+    reply_attempts: int = Field(1, ge=1, le=9)  # of a call whose reply is of no use: see again.py
 
     def by_group(self) -> dict[str, Engine]:
         """The engines by group: "" for the only one; of several, the end of their shards' names."""
@@ -100,7 +102,7 @@ class InferStage(Stage):
     def run(self, shard: Shard, ctx: Context, state: Session) -> Result:
         calls = rows_of(shard.table, Call)
         answered, reasons = [], []
-        replies = state.answer(calls) if calls else []
+        replies = answer(state, calls, self.reply_attempts)
         for call, reply in zip(calls, replies, strict=True):
             answered.append(
                 call.model_copy(
