@@ -62,7 +62,7 @@ $(HAS)/%: $(PINS)
 	$(install)
 
 # --- Commands -----------------------------------------------------------------------------------
-.PHONY: help setup generate preview lint-prompts languages export train merge e2e evaluate \
+.PHONY: help setup generate preview lint-prompts languages report export train merge e2e evaluate \
         lint fmt test bench lock clean language-given bench-given no-python
 
 help: ## this list
@@ -90,6 +90,10 @@ lint-prompts: $(HAS)/base ## check every prompt in every language: file:line: wh
 
 languages: $(HAS)/base ## list languages, scripts, detectors: make languages [ARGS="hausa --json"]
 	@eval "set -- $$MBEGU_ARGS"; $(PY) -m pipelines.languages "$$@"
+
+report: $(HAS)/base ## show what a run made, as one page: make report RUN=sw, or two: RUN=a,b
+	@[ -n "$$MBEGU_RUN" ] || { echo "Which run? make report RUN=<name>, or RUN=<a>,<b>" >&2; exit 2; }
+	@$(call options,run:RUN) $(PY) -m pipelines.report "$$@"
 
 export: $(HAS)/base ## hand a run to a trainer: make export RUN=sw TO=sentence-transformers
 ##   or automodel, flagembedding, tevatron, beir, hf [PUSH=<owner>/<name> DRY_RUN=1 ARGS=]

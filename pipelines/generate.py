@@ -215,6 +215,7 @@ def _report(
     outcome: "Outcome",
     examples: Path,
 ) -> None:
+    from pipelines.report_page import write_report
     from pipelines.view import call_table, print_losses, print_quotas, print_samples, stage_table
     from sdg.summary import make_summary, sample_examples, slices_by_stage, write_summary
 
@@ -226,9 +227,15 @@ def _report(
         "engine": ", ".join(dict.fromkeys(section.engine.name for section in profile.mix)),
         "model": ", ".join(section.engine.model for section in profile.mix),
         "prompts": dict(profile.prompts),
+        "prices": {  # of a million tokens, where the profile says them
+            section.engine.model: {"in": section.price_in, "out": section.price_out}
+            for section in profile.mix
+            if section.price_in or section.price_out
+        },
     }
     summary = make_summary(run_dir.name, settings, outcome, examples)
     write_summary(run_dir, summary, langs)
+    page = write_report([run_dir])
     console.print()
     console.print(stage_table(outcome.reports))
     print_losses(console, slices_by_stage(outcome), [lang.code for lang in langs])
@@ -246,6 +253,7 @@ def _report(
     console.print(
         f"[bold]{summary['examples']:,} examples[/bold] in {folder}/examples/*.parquet "
         f"({summary['bytes'] / 2**20:.1f} MB)\n"
+        f"report   {escape(str(page))}\n"
         f"card     {folder}/README.md\nsummary  {folder}/summary.json\n"
         f"dropped  {folder}/stages/*/dropped/*.parquet\n"
         f"Next, in .venv/bin/python:\n"

@@ -44,7 +44,8 @@ LAYERS = (
     {"sdg.cluster", "sdg.pipeline"},
     {"sdg.runner"},
     {"sdg.campaign"},
-    {"sdg.summary", "sdg.export"},
+    {"sdg.export", "sdg.samples", "sdg.summary"},
+    {"sdg.report"},
 )
 MAX_LINES = 400
 
