@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -183,5 +184,6 @@ def finished(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
                 continue
             yield path, file
     for path in folder.glob("*.new"):  # of a writer that was killed at that very moment
-        if time.time() - path.stat().st_mtime > 60:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # or of one that has just begun
+            if time.time() - path.stat().st_mtime > 60:
+                path.unlink()
