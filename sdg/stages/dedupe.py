@@ -157,12 +157,14 @@ class _Rows:
         self, rounds: Sequence[Inputs], runs: Sequence[EarlierPairs], inputs: Inputs
     ) -> None:
         self._sources: Sequence[Inputs | EarlierPairs] = (*rounds, *runs, inputs)
-        hashes: dict[str, bytearray] = {key: bytearray() for key in (*SIDES, "positive")}
+        hashes: dict[str, bytearray] = {key: bytearray() for key in COLUMNS}
         self._sizes = [
             [_hash_rows(table, hashes) for table in source.tables(COLUMNS)]
             for source in self._sources
         ]
         self._digests = {k: np.frombuffer(v, np.uint64).reshape(-1, 2) for k, v in hashes.items()}
+        sides = (first_of_equals(self._digests[side]) for side in ("query", "positive"))
+        self._digests["pair"] = np.stack(list(sides), axis=1).astype(np.uint64)
         self._num_of_rounds = sum(map(sum, self._sizes[: len(rounds)]))
         self.num_given = sum(map(sum, self._sizes[:-1]))
         self.codes = np.zeros(sum(map(sum, self._sizes)), np.uint8)  # of REASONS; 0: it stays
@@ -260,16 +262,18 @@ class _Rows:
 
 
 def _hash_rows(table: pa.Table, hashes: dict[str, bytearray]) -> int:
-    """Append 16-byte hashes of what the rows say, canonical. Returns how many rows there are."""
+    """Append 16-byte hashes of the rows' texts, canonical. Returns how many rows there are."""
     columns = (table[name].to_pylist() for name in COLUMNS)
     for query, positive, document in zip(*columns, strict=True):
-        asked, answer = canonical(query), canonical(positive)
-        whole = answer if document == positive else canonical(document)
-        hashes["pair"] += bytes.fromhex(digest(asked, answer))
-        hashes["query"] += bytes.fromhex(digest(asked))
-        hashes["positive"] += bytes.fromhex(digest(answer))
-        hashes["document"] += bytes.fromhex(digest(whole))
+        answer = _hash(positive)
+        hashes["query"] += _hash(query)
+        hashes["positive"] += answer
+        hashes["document"] += answer if document == positive else _hash(document)
     return int(table.num_rows)
+
+
+def _hash(text: str) -> bytes:
+    return bytes.fromhex(digest(canonical(text)))
 
 
 def _families(num: int, pairs: np.ndarray) -> np.ndarray:

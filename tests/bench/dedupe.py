@@ -2,7 +2,8 @@
 
 Paragraphs of some 75 words are put together from real text, and copies of some of them planted with
 a few words changed; the true pairs (Jaccard of word 3-grams >= 0.8) come from an exact join of the
-words' numbers. Each contender runs by itself, one thread, from texts to pairs. Then real texts in
+words' numbers. Each contender runs by itself, from texts to pairs, and its processor's seconds
+count (all are single-threaded), so that what else the machine does matters little. Then real texts in
 scripts without spaces: none may be lost that is like no other. `--short 1000000` measures the whole
 stage on so many pairs of short texts instead.
 
@@ -150,21 +151,21 @@ CONTENDERS = {"ours": ours, "rensa": rensa_loop, "datasketch": datasketch_loop}
 
 
 def measured(function: Callable[[Path], object], path: Path) -> tuple[object, float, float]:
-    """What a function gives in a process of its own, its seconds, and the process's peak GB."""
+    """What a function gives in a process of its own, its processor seconds, its peak GB."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_measure, (function, path))
 
 
 def _measure(function: Callable[[Path], object], path: Path) -> tuple[object, float, float]:
-    started = time.perf_counter()
+    started = time.process_time()
     result = function(path)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return result, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 class Contender:
-    """A contender, to be sent to its process; reading the texts is not counted."""
+    """A contender, to be sent to its process; reading the texts is not counted, nor waiting."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -172,8 +173,8 @@ class Contender:
     def __call__(self, path: Path) -> tuple[list[tuple[int, int]], float]:
         texts = path.read_text(encoding="utf-8").split("\n")
         CONTENDERS[self.name](texts[:200])  # imports and tables
-        started = time.perf_counter()
-        return CONTENDERS[self.name](texts), time.perf_counter() - started
+        started = time.process_time()
+        return CONTENDERS[self.name](texts), time.process_time() - started
 
 
 def compare(texts: dict[str, list[str]], num: int, length: int, repeats: int) -> float:
