@@ -1,5 +1,6 @@
 """A table on disk from 64-bit hashes to whom each belongs first; memory holds a part at most."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ class HashIndexWriter:
     """Takes hashes in any order, then sorts them part by part."""
 
     def __init__(self, folder: Path) -> None:
-        """Start an empty one in an empty folder."""
+        """Start an empty one in a folder of its own; what is there (a dead worker's) goes."""
         self._folder = folder
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
     def add(self, hashes: np.ndarray, owners: np.ndarray) -> None:

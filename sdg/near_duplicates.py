@@ -12,6 +12,7 @@ Python integers, which takes longer than all of this.
 
 import math
 import mmap
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class NearDuplicates:
         """Start without texts.
 
         Args:
-            folder: an empty one, for the sets and bands.
+            folder: for the sets and bands; what is there already (a dead worker's) goes.
             threshold: Jaccard similarity from which on two texts are near, in (0, 1].
             words, characters: see `sdg.shingles`.
         """
@@ -50,7 +51,8 @@ class NearDuplicates:
         self.rows, self.bands = band_layout(threshold)
         self._waiting: list[str] = []
         self._sizes = [np.empty(0, np.int32)]
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
 
     def add(self, *texts: str) -> None:
         """Texts, numbered on from those added before."""

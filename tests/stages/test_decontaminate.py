@@ -4,12 +4,15 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from sdg.errors import UserError
+from sdg.hash_index import HashIndexWriter
 from sdg.schema import Pair, rows_of
+from sdg.stage import Context, Inputs, Shard
 from sdg.stages.decontaminate import DecontaminateStage, contamination
 from sdg.store import write_table
 from tests.evaluation_sets import beir, write_lines
@@ -164,6 +167,20 @@ def test_the_report_counts_by_set_and_language(evaluation: Path, tmp_path: Path)
     assert len(found["samples"]) == 5
     assert found["samples"][0]["query"] == question
     assert rows_of(pq.read_table(folder / "dropped" / f"{name}.parquet"), Pair)
+
+
+def test_a_worker_finds_what_a_dead_one_left(evaluation: Path, tmp_path: Path) -> None:
+    question = json.loads((evaluation / "queries.jsonl").read_text().splitlines()[5])["text"]
+    shards = sharded([make_pair(question, "Jibu.")], Pair)
+    stage, ctx = DecontaminateStage(against=(str(evaluation),)), Context(("sw",), 0, tmp_path / "p")
+    ctx.dir.mkdir()
+    inputs = Inputs(tuple(shards), lambda name, columns: shards[name].select(columns))
+    HashIndexWriter(ctx.dir / "exact").add(np.array([7], np.uint64), np.array([10**6]))
+    stage.prepare(inputs, ctx)
+    sizes = {path.name: path.stat().st_size for path in (ctx.dir / "exact").iterdir()}
+    stage.prepare(inputs, ctx)
+    assert {path.name: path.stat().st_size for path in (ctx.dir / "exact").iterdir()} == sizes
+    assert stage.run(Shard("00000", shards["00000"]), ctx, stage.open(ctx)).num_kept == 0
 
 
 def test_what_is_named_has_to_be_there(tmp_path: Path) -> None:

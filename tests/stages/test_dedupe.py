@@ -1,11 +1,14 @@
 """dedupe: the first of each pair stays, over all shards, and of nearly the same ones."""
 
+import itertools
 import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +16,9 @@ from scipy.sparse import csr_matrix
 
 from sdg.errors import UserError
 from sdg.near_vectors import near_vectors
+from sdg.runner import Placed, Runner, check_fingerprints
 from sdg.schema import Example, Pair, to_table
-from sdg.stage import ACCEPTED
+from sdg.stage import ACCEPTED, Context, Inputs
 from sdg.stages import DedupeStage
 from sdg.store import write_table
 from tests.rows import (
@@ -28,6 +32,7 @@ from tests.rows import (
     sharded,
 )
 from tests.shingle_sets import jaccard, shingle_set
+from tests.test_runner import Silent
 
 
 def dedupe(pairs: list[Pair], *sizes: int) -> list[int]:
@@ -246,6 +251,43 @@ def test_what_against_names_has_to_be_there_and_is_part_of_the_fingerprint(tmp_p
         good.write_text(json.dumps({"query": text, "positive": text}) + "\n")
         prints.append(DedupeStage(against=(str(good),)).fingerprint())
     assert prints[0] != prints[1]
+
+
+def test_a_prepare_that_was_killed_is_done_again_from_nothing(tmp_path: Path) -> None:
+    rng = random.Random(9)
+    documents = [variants(rng, 40, 12) for _ in range(30)]
+    pairs = [
+        make_pair(f"swali {i}", rng.choice(rng.choice(documents)), id=str(i)) for i in range(1700)
+    ]
+    shards = sharded(pairs, Pair, 600, 600)
+    reads = 0
+
+    def read(name: str, columns: list[str] | None) -> pa.Table:
+        nonlocal reads
+        reads += 1
+        if reads == kill_at:
+            raise KeyboardInterrupt
+        return shards[name].select(columns or shards[name].column_names)
+
+    stage, inputs = Placed(DedupeStage(), "6-dedupe"), Inputs(tuple(shards), read)
+    verdicts = []
+    for kill_at, worker_only in itertools.product((0, 2, 5, 6, 8), (False, True)):
+        # In each of three passes over the rows; a worker's heir finds what it left, a run's does not.
+        folder = tmp_path / f"{kill_at}{worker_only}"
+        runner, reads = Runner(folder, ["sw"], 0, Silent()), 0
+        ctx = Context(("sw",), 0, stage.store(folder).prepared_dir)
+        check_fingerprints([stage], runner.run_dir, ["sw"], 0)
+        if kill_at:
+            with pytest.raises(KeyboardInterrupt):
+                runner.prepare(stage, inputs, None)
+        if kill_at and worker_only:
+            stage.stage.prepare(inputs, ctx)
+        else:
+            assert runner.prepare(stage, inputs, None) == ctx.dir
+        verdicts.append([pq.read_table(ctx.dir / f"{name}.parquet") for name in shards])
+        assert not (ctx.dir / "near").exists()
+    assert all(one == verdicts[0] for one in verdicts)
+    assert sum(table["reason"].drop_null().length() for table in verdicts[0]) > 100
 
 
 def variants(rng: random.Random, length: int, num: int) -> list[str]:
