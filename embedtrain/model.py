@@ -146,12 +146,18 @@ class Embedder(torch.nn.Module):
         pooled_ND = _pool(hidden_TD, packed.cu_seqlens, self.pooling)
         return normalize(pooled_ND, dim=-1)[packed.places_N]
 
+    @property
+    def _no_cache(self) -> dict[str, bool]:
+        """Decoders would keep keys and values for tokens to come."""
+        return {"use_cache": False} if self.config.model_type in DECODERS else {}
+
     def _packed(self, packed: Packed) -> torch.Tensor:
         """Last hidden states (T, D) of the row."""
         return self.backbone(
             input_ids=packed.input_ids_T[None],
             position_ids=packed.position_ids_T[None] + self._first_position,
             packed=packed,
+            **self._no_cache,
         ).last_hidden_state[0]
 
     def _padded(self, packed: Packed) -> torch.Tensor:
@@ -166,6 +172,7 @@ class Embedder(torch.nn.Module):
             input_ids=ids_NL,
             attention_mask=mask_NL.long(),
             position_ids=positions_NL + self._first_position,
+            **self._no_cache,
         ).last_hidden_state
         return hidden_NLD[mask_NL]
 

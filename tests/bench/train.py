@@ -1,0 +1,294 @@
+"""Training speed beside sentence-transformers' trainer: real tokens a second, padding not counted.
+
+    make bench BENCH=train [DATA=<corpus>] [ARGS="--batch 32 --steps 20 --repeats 2"]
+    make bench BENCH=train [DATA=<corpus>] ARGS="--gpu 8b --batch 128"
+
+Both train the same model on the same batches in the same order by the same loss (in-batch
+negatives; sentence-transformers has none that takes hard negatives alone), with AdamW, clipping,
+linear decay, the same number of threads and no dropout, and they take turns. The texts are a
+corpus' documents in all its languages: the first sentence of one asks for the rest of it.
+
+On a CPU it is all-MiniLM-L6-v2 in float32, and that the losses agree, step by step, is checked.
+With --gpu it is a Llama of random weights (tests/bench/llama_shapes.py): layers in bfloat16,
+weights and what AdamW keeps in float32, layers computed again in the backward pass.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from transformers import AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from embedtrain.losses import in_batch
+from embedtrain.model import Embedder
+from embedtrain.packing import pack
+from sdg.corpora import CorpusConfig, bundled_languages, read_documents
+from sdg.text import rng, sentences
+from tests.bench import llama_shapes
+from tests.minilm_gain import minilm_path
+
+TEMPERATURE, LEARNING_RATE, SEED = 0.05, 2e-5, 0
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both sides train, and on what."""
+
+    model: str
+    batch: int
+    max_tokens: int
+    device: str  # "cpu" or "cuda"
+
+    @property
+    def cuda(self) -> bool:
+        return self.device == "cuda"
+
+    def in_batches(self, pairs: list[Pair]) -> Iterator[list[Pair]]:
+        for start in range(0, len(pairs), self.batch):
+            yield pairs[start : start + self.batch]
+
+    def token_ids(self, tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+        found = tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
+        ids: list[list[int]] = found["input_ids"]
+        return ids
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one side did."""
+
+    seconds: float
+    cpu_seconds: float  # of all threads: what load beside the measurement leaves alone
+    losses: list[float]  # of each step
+    peak_gib: float  # of the GPU's memory
+
+
+class Meter:
+    """Measures the steps alone, tokenizing included, loading not."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.cuda = setting.cuda
+
+    def __enter__(self) -> "Meter":
+        if self.cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        self.start, self.cpu_start = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
+        self.seconds = time.perf_counter() - self.start
+        self.cpu_seconds = time.process_time() - self.cpu_start
+        self.peak_gib = torch.cuda.max_memory_allocated() / 2**30 if self.cuda else 0.0
+
+
+def read_pairs(corpus: str, count: int) -> list[Pair]:
+    """Pairs in random order, languages mixed."""
+    langs = bundled_languages()
+    pairs = []
+    for document in read_documents(CorpusConfig(path=corpus), [] if corpus else langs):
+        parts = sentences(document.text, document.lang or "en")
+        if not document.error and len(parts) > 1:
+            pairs.append((parts[0], " ".join(parts[1:])))
+    random = rng(SEED, "bench", "train")
+    random.shuffle(pairs)
+    while pairs and len(pairs) < count:  # a small corpus goes round
+        pairs += pairs
+    return pairs[:count]
+
+
+def spread(embedder: Embedder) -> Embedder:
+    """On one GPU: layers compute in bfloat16, float32 weights are what the optimizer changes."""
+    if not dist.is_initialized():
+        dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1)
+    mesh = init_device_mesh("cuda", (1,))
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for layer in embedder.backbone.layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    spread: Embedder = fully_shard(embedder, mesh=mesh, mp_policy=policy)
+    return spread
+
+
+def ours(setting: Setting, pairs: list[Pair]) -> Run:
+    embedder = Embedder.load(setting.model, gradient_checkpointing=setting.cuda).train()
+    tokenizer = embedder.tokenizer
+    embedder = spread(embedder) if setting.cuda else embedder
+    weights = [p for p in embedder.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
+    steps = len(pairs) // setting.batch
+    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    losses = []
+    with Meter(setting) as meter:
+        for batch in setting.in_batches(pairs):
+            texts = [query for query, _ in batch] + [positive for _, positive in batch]
+            packed = pack(setting.token_ids(tokenizer, texts)).to(setting.device)
+            q_BD, pos_BD = embedder(packed).chunk(2)
+            none_BKD = q_BD.new_empty(len(q_BD), 0, q_BD.shape[1])
+            loss = in_batch(q_BD, pos_BD, none_BKD, temperature=TEMPERATURE).mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            decay.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    return Run(meter.seconds, meter.cpu_seconds, losses, meter.peak_gib)
+
+
+def theirs(setting: Setting, pairs: list[Pair]) -> Run:
+    from datasets import Dataset
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.base.sampler import DefaultBatchSampler
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from torch.utils.data import SequentialSampler
+    from transformers import PrinterCallback
+
+    def in_order(dataset: Any, **settings: Any) -> DefaultBatchSampler:
+        kept = ("batch_size", "drop_last")
+        return DefaultBatchSampler(
+            SequentialSampler(dataset), **{name: settings[name] for name in kept}
+        )
+
+    embedder = SentenceTransformer(
+        setting.model,
+        device=setting.device,
+        model_kwargs={"dtype": torch.float32},
+        config_kwargs={"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    )
+    embedder.max_seq_length = setting.max_tokens
+    queries, positives = zip(*pairs, strict=True)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=folder,
+            num_train_epochs=1,
+            per_device_train_batch_size=setting.batch,
+            learning_rate=LEARNING_RATE,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            use_cpu=not setting.cuda,
+            bf16=setting.cuda,
+            gradient_checkpointing=setting.cuda,
+            batch_sampler=in_order,
+            logging_steps=1,
+            logging_first_step=True,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+        )
+        trainer = SentenceTransformerTrainer(
+            model=embedder,
+            args=arguments,
+            train_dataset=Dataset.from_dict({"query": queries, "positive": positives}),
+            loss=MultipleNegativesRankingLoss(embedder, scale=1 / TEMPERATURE),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(
+            trainer.model_card_callback_class
+        )  # its sample texts are no training
+        with Meter(setting) as meter:
+            trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return Run(meter.seconds, meter.cpu_seconds, losses, meter.peak_gib)
+
+
+def lengths(setting: Setting, pairs: list[Pair]) -> tuple[list[int], int]:
+    """Tokens of each text, and how many all batches have when each column is padded."""
+    tokenizer = AutoTokenizer.from_pretrained(setting.model, local_files_only=True)
+    real: list[int] = []
+    padded = 0
+    for batch in setting.in_batches(pairs):
+        for column in zip(*batch, strict=True):
+            found = [len(ids) for ids in setting.token_ids(tokenizer, column)]
+            real += found
+            padded += len(found) * max(found)
+    return real, padded
+
+
+def compare(setting: Setting, pairs: list[Pair], repeats: int) -> dict[str, list[Run]]:
+    """Runs of both sides, by turns; none where a side does not fit into memory."""
+    sides = {"embedtrain": ours, "sentence-transformers": theirs}
+    runs: dict[str, list[Run]] = {name: [] for name in sides}
+    for number in range(-1, repeats):  # the first is a warm-up
+        for name, side in sides.items():
+            try:
+                run = side(setting, pairs if number >= 0 else pairs[: 2 * setting.batch])
+            except torch.OutOfMemoryError:
+                print(f"{name}: does not fit into the GPU's memory")
+                continue
+            if number >= 0:
+                runs[name].append(run)
+    for pair in zip(*runs.values(), strict=False):
+        largest = max(abs(a - b) for a, b in zip(*(run.losses for run in pair), strict=True))
+        print(f"largest difference of a step's loss: {largest:.1e}")
+        if largest > 1e-2 and not setting.cuda:
+            raise SystemExit("the two did not do the same work")
+    return runs
+
+
+def report(runs: dict[str, list[Run]], tokens: int, flops: float, ceiling: float) -> None:
+    """Print speeds, on a GPU also MFU and memory, and the ratio of the medians."""
+    speeds = {}
+    for name, found in runs.items():
+        if not found:
+            continue
+        seconds = statistics.median(run.seconds for run in found)
+        speeds[name] = tokens / seconds
+        times = ", ".join(f"{run.seconds:.1f} s ({run.cpu_seconds:.1f} CPU s)" for run in found)
+        print(f"{name}: {speeds[name]:.0f} real tokens/s; {times}", end="")
+        if ceiling:
+            share, peak = flops / seconds / ceiling, max(run.peak_gib for run in found)
+            print(f"; MFU {share:.1%} of {ceiling / 1e12:.0f} TFLOP/s, {peak:.1f} GiB", end="")
+        print()
+    our_speed, *rest = speeds.values()
+    print(f"ratio={our_speed / rest[0]:.2f}" if rest else "ratio=nan")
+
+
+def main() -> None:
+    disable_progress_bar()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="", help="a corpus; default: those that come with Mbegu")
+    parser.add_argument("--batch", type=int, default=32, help="pairs a step")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--gpu", choices=llama_shapes.SHAPES, help="a Llama shape, on a GPU")
+    options = parser.parse_args()
+    if options.gpu and not torch.cuda.is_available():
+        parser.error("--gpu: there is no GPU here")
+    pairs = read_pairs(options.data, options.batch * options.steps)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.gpu:
+            llama_shapes.build(options.gpu, Path(folder), "cuda")
+            setting = Setting(folder, options.batch, max_tokens=512, device="cuda")
+        else:
+            setting = Setting(str(minilm_path()), options.batch, max_tokens=256, device="cpu")
+        texts, padded = lengths(setting, pairs)
+        packages = ("torch", "transformers", "sentence-transformers")
+        on = torch.cuda.get_device_name() if options.gpu else f"{torch.get_num_threads()} threads"
+        print(f"{len(pairs)} pairs, {sum(texts)} tokens, {1 - sum(texts) / padded:.0%} padding")
+        print(f"{on}, {', '.join(f'{name} {version(name)}' for name in packages)}")
+        runs = compare(setting, pairs, options.repeats)
+        ceiling = llama_shapes.ceiling() if options.gpu else 0.0
+        flops = llama_shapes.model_flops(options.gpu, texts) if options.gpu else 0.0
+        report(runs, sum(texts), flops, ceiling)
+
+
+if __name__ == "__main__":
+    main()
