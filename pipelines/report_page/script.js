@@ -137,7 +137,7 @@ function tiles(run) {
   const all = totals(run);
   const made = [
     [whole(run.examples), "examples"],
-    [percent(all.good / all.calls), "of calls gave one"],
+    [percent(all.good / all.calls), "good, of the calls made"],
     [whole(run.asked.length), run.asked.length === 1 ? "language" : "languages"],
     [brief(all.calls), "calls"],
     all.tokens && [brief(all.tokens), "tokens"],
@@ -174,7 +174,8 @@ function header() {
 function waterfall(run) {
   const stages = run.stages;
   const most = Math.max(1, ...stages.map((stage) => Math.max(stage.num_in, stage.num_out)));
-  const [width, left, right, row] = [760, 84, 150, 40];
+  const slim = two || window.innerWidth < 700;
+  const [width, left, right, row] = slim ? [420, 74, 120, 40] : [760, 84, 150, 40];
   const scale = (number) => ((width - left - right) * number) / most;
   const picture = s("svg", { viewBox: `0 0 ${width} ${stages.length * row}`, role: "img", "aria-label":
     `Rows by stage: ${stages.map((stage) => `${stage.name} ${stage.num_in} in, ${stage.num_out} out`).join("; ")}` });
@@ -335,7 +336,7 @@ function histogram(series, { first, last, label, tick, mark = null, what }) {
   picture.append(s("line", { x1: 0, x2: width, y1: height - bottom, y2: height - bottom, class: "axis" }));
   if (mark !== null) {
     const at = x((mark.at - first) + 0.5);
-    picture.append(s("line", { x1: at, x2: at, y1: 0, y2: height - bottom, stroke: "var(--ink)", "stroke-dasharray": "4 3" }), s("text", { x: at - 5, y: 11, "text-anchor": "end", class: "soft" }, mark.name));
+    picture.append(s("line", { x1: at, x2: at, y1: 0, y2: height - bottom, stroke: "var(--ink)", "stroke-dasharray": "4 3" }), s("text", { x: at + 5, y: 11, class: "soft" }, mark.name));
   }
   for (let place = 0; place < count; place += tick) {
     picture.append(s("text", { x: x(place + 0.5), y: height - 5, "text-anchor": "middle", class: "soft" }, label(first + place)));
