@@ -303,7 +303,7 @@ function reasons(run) {
 }
 
 function duplicates(run) {
-  const kinds = run.reasons.filter(({ reason }) => /duplicate|earlier|near_|copy|copies/.test(reason));
+  const kinds = run.reasons.filter(({ stage, reason }) => stage === "dedupe" || reason.includes("duplicate"));
   if (!kinds.length) return null;
   const codes = unique(kinds.flatMap(({ by_lang }) => Object.keys(by_lang)));
   return table([{ name: "language" }, ...kinds.map(({ stage, reason }) => ({ name: `${stage} · ${reason}`, num: true }))],

@@ -1,0 +1,198 @@
+"""All curation but mining, at several sizes: `make bench BENCH=curate [DATA=<folder> ARGS=]`.
+
+Pairs are cut out of real texts (a query of a few words, its passage, one in twelve a near copy of
+another) and go through filter, dedupe, decontaminate (against 200 of the queries) and mix, as a run
+has them: on a Ray cluster of two processors, shard by shard from disk to disk. No language model and
+no teacher takes part. For each size: pairs/s from the first stage's start to the last one's end, and
+the most memory that the driver and the workers held together. `--sizes 10000,100000,1000000` for
+more. The last line is the speed at the largest size over the 3,000 pairs/s that are wanted.
+
+DATA is a folder with Parquet files of a column `text`, one a language; without it the bundled corpus.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+import pyarrow as pa
+
+from sdg.cluster import Cluster
+from sdg.runner import Runner, placed
+from sdg.schema import Pair, Seed, to_table
+from sdg.stage import Context, Inputs, Result, Shard, Stage, split
+from sdg.stages import DecontaminateStage, DedupeStage, FilterStage, MixStage
+from sdg.stages.mine import MineStage
+from sdg.store import Done, StageStore
+from sdg.text import digest
+from tests.bench.dedupe import read_texts
+from tests.rows import make_pair, make_provenance, make_seed
+
+SHARD_ROWS, WANTED, NUM_EVALUATED = 1_000, 3_000.0, 200
+LENGTH = 600  # characters of a passage
+
+
+def pairs_of(texts: dict[str, list[str]], first: int, num: int) -> list[Pair]:
+    """Pairs number `first` on, in all languages by turns."""
+    langs = sorted(texts)
+    return [_pair(texts, langs[i % len(langs)], i) for i in range(first, first + num)]
+
+
+def _pair(texts: dict[str, list[str]], lang: str, number: int) -> Pair:
+    """Passages are put together from three places, so that they are as many as are asked for."""
+    draw = random.Random(number - number % 12 if number % 12 == 11 else number)
+    parts = []
+    for _ in range(3):
+        text = draw.choice(texts[lang])
+        start = draw.randrange(max(1, len(text) - LENGTH // 3))
+        parts.append(text[start : start + LENGTH // 3].strip())
+    passage = " ".join(parts)
+    start = draw.randrange(max(1, len(passage) - 60))
+    query = passage[start : start + 20 + draw.randrange(40)].strip()
+    seed = digest("bench", passage)
+    return make_pair(
+        query,
+        passage,
+        id=digest("bench", number),
+        query_lang=lang,
+        positive_lang=lang,
+        provenance=make_provenance(seed_id=seed, strategy="random_crop", engine="extractive"),
+    )
+
+
+def write_pairs(folder: Path, texts: dict[str, list[str]], num: int) -> Inputs:
+    """Shards of pairs, and of some seeds for the verifier of languages, as stages before gave
+    them."""
+    pairs, seeds = StageStore(folder / "pairs"), StageStore(folder / "seeds")
+    names = [f"{i:05d}" for i in range(-(-num // SHARD_ROWS))]
+    for place, name in enumerate(names):
+        size = min(SHARD_ROWS, num - place * SHARD_ROWS)
+        table = to_table(pairs_of(texts, place * SHARD_ROWS, size), Pair)
+        pairs.write(name, size, split(table, [None] * size), 0.0)
+    for place, (lang, mine) in enumerate(sorted(texts.items())):
+        rows = [make_seed(text, lang=lang) for text in mine[:300]]
+        table = to_table(rows, Seed)
+        seeds.write(f"{place:05d}", len(rows), split(table, [None] * len(rows)), 0.0)
+    seed = Inputs(tuple(f"{i:05d}" for i in range(len(texts))), seeds.read)
+    return Inputs(tuple(names), pairs.read, earlier={"seed": seed}, num_rows=num)
+
+
+def write_evaluation_set(folder: Path, pairs: Sequence[Pair]) -> None:
+    """A set that asks the queries of these pairs."""
+    folder.mkdir(parents=True)
+    rows = [{"_id": f"q{i}", "text": pair.query} for i, pair in enumerate(pairs)]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "queries.jsonl").write_text(text, encoding="utf-8")
+
+
+class AsExamples(Stage):
+    """What mining would give, without its search: mix takes examples."""
+
+    name: ClassVar[str] = "as_examples"
+    takes = MineStage.takes
+    gives = MineStage.gives
+
+    def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
+        table = shard.table
+        num = table.num_rows
+        scores = pa.array([[0.5]] * num, pa.list_(pa.float32()))
+        none = pa.array([[]] * num, pa.list_(pa.float32()))
+        columns = {name: table[name] for name in ("id", "task", "instruction", "query")}
+        columns["query_lang"] = table["query_lang"]
+        columns["positives"] = pa.array([[text] for text in table["positive"].to_pylist()])
+        columns |= {"positive_lang": table["positive_lang"], "positive_scores": scores}
+        columns |= {"negatives": table["negatives"], "negative_scores": none}
+        columns |= {"provenance": table["provenance"], "positive_grades": none}
+        columns |= {"negative_grades": none, "unverified": table["unverified"]}
+        kept = to_table([], self.gives).schema
+        return Result(pa.table(columns).cast(kept), split(table, [None] * num).dropped, num)
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def stage_started(self, stage: str, num_shards: int | None, num_done: int) -> None: ...
+    def shard_done(self, stage: str, done: Done) -> None: ...
+    def stage_finished(self, stage: str) -> None: ...
+
+
+class Memory(threading.Thread):
+    """The most memory that this process and its workers held, in MB, shared pages left out."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most, self.over = 0.0, threading.Event()
+
+    def run(self) -> None:
+        me = psutil.Process()
+        while not self.over.wait(1.0):
+            held = 0.0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    if process == me or "ray::" in " ".join(process.cmdline()):
+                        found = process.memory_info()
+                        held += (found.rss - found.shared) / 2**20
+                except psutil.Error:
+                    continue
+            self.most = max(self.most, held)
+
+
+def measure(cluster: Cluster, texts: dict[str, list[str]], num: int) -> float:
+    """One size; returns pairs/s."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        inputs = write_pairs(folder, texts, num)
+        # Every hundredth of the pairs that are no copies, as far as there are.
+        evaluated = [pairs_of(texts, 100 * i, 1)[0] for i in range(min(NUM_EVALUATED, num // 100))]
+        write_evaluation_set(folder / "set", evaluated)
+        stages = [
+            FilterStage(),
+            DedupeStage(),
+            DecontaminateStage(against=(str(folder / "set"),)),
+            AsExamples(),
+            MixStage(quotas={f"{lang}/retrieval": num // len(texts) // 2 for lang in texts}),
+        ]
+        runner = Runner(folder / "run", sorted(texts), 0, Silent())
+        memory = Memory()
+        memory.start()
+        started = time.monotonic()
+        done = runner.run(placed(stages), inputs, cluster)
+        seconds = time.monotonic() - started
+        memory.over.set()
+        memory.join()
+        parts = "; ".join(
+            f"{name} {finished.report.num_in:,} → {finished.report.num_out:,} "
+            f"({finished.report.seconds:.1f} s of work)"
+            for name, finished in done.items()
+        )
+        print(f"{num:>9,} pairs: {num / seconds:,.0f} pairs/s, {memory.most:,.0f} MB\n  {parts}")
+        sys.stdout.flush()
+        return num / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="curate", description=__doc__)
+    parser.add_argument("--data", default="", help="folder of Parquet files with a column text")
+    parser.add_argument("--sizes", default="10000,100000", help="numbers of pairs")
+    args = parser.parse_args()
+    texts = read_texts(args.data)
+    texts = {lang: mine for lang, mine in texts.items() if len(mine) >= 20}
+    print(f"{len(texts)} languages")
+    cluster = Cluster(2)
+    try:
+        speeds = [measure(cluster, texts, int(size)) for size in args.sizes.split(",")]
+    finally:
+        cluster.close()
+    print(f"speed at the largest size over that at the smallest: {speeds[-1] / speeds[0]:.2f}")
+    print(f"ratio={speeds[-1] / WANTED:.2f}")
+
+
+if __name__ == "__main__":
+    main()
