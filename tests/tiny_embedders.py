@@ -38,10 +38,12 @@ _DECODER: dict[str, Any] = {
 }
 
 
-def configurations() -> dict[str, PretrainedConfig]:
+def configurations(head_dim: int = 8) -> dict[str, PretrainedConfig]:
     """By family; two of them twice, with and without windows that are shorter than the texts."""
+    shared = {**_SHARED, "hidden_size": 4 * head_dim}
+    decoder = {**_DECODER, "hidden_size": 4 * head_dim, "head_dim": head_dim}
     modernbert = ModernBertConfig(
-        **_SHARED,
+        **shared,
         max_position_embeddings=MAX_TOKENS,
         local_attention=8,
         global_attn_every_n_layers=3,
@@ -49,12 +51,12 @@ def configurations() -> dict[str, PretrainedConfig]:
         sep_token_id=1,
     )
     return {
-        "llama": LlamaConfig(**_DECODER),
-        "mistral": MistralConfig(**_DECODER, sliding_window=None),
-        "mistral window": MistralConfig(**_DECODER, sliding_window=5),
-        "qwen3": Qwen3Config(**_DECODER),
-        "bert": BertConfig(**_SHARED, max_position_embeddings=MAX_TOKENS),
-        "xlm-roberta": XLMRobertaConfig(**_SHARED, max_position_embeddings=MAX_TOKENS + 3),
+        "llama": LlamaConfig(**decoder),
+        "mistral": MistralConfig(**decoder, sliding_window=None),
+        "mistral window": MistralConfig(**decoder, sliding_window=5),
+        "qwen3": Qwen3Config(**decoder),
+        "bert": BertConfig(**shared, max_position_embeddings=MAX_TOKENS),
+        "xlm-roberta": XLMRobertaConfig(**shared, max_position_embeddings=MAX_TOKENS + 3),
         "modernbert": modernbert,
     }
 
@@ -62,16 +64,16 @@ def configurations() -> dict[str, PretrainedConfig]:
 FAMILIES = tuple(configurations())
 
 
-def backbone(family: str, dtype: torch.dtype = torch.float32) -> Any:
+def backbone(family: str, dtype: torch.dtype = torch.float32, head_dim: int = 8) -> Any:
     """A model with the same random weights every time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoModel.from_config(configurations()[family]).to(dtype)
+        return AutoModel.from_config(configurations(head_dim)[family]).to(dtype)
 
 
-def build(folder: Path, family: str) -> Path:
+def build(folder: Path, family: str, head_dim: int = 8) -> Path:
     """Write one with a tokenizer of bytes into `folder`, which is returned."""
-    backbone(family).save_pretrained(folder)
+    backbone(family, head_dim=head_dim).save_pretrained(folder)
     build_tokenizer(chat_template=None).save_pretrained(folder)
     return folder
 

@@ -21,6 +21,7 @@ from tests import tiny_embedders
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = ("llama", "mistral", "qwen3", "bert")
+HEAD_DIM = 32  # the least that vLLM computes on a CPU
 PROMPTS = {"retrieval": "Instruct: Find it\nQuery: ", "sts": "Instruct: Alike\nQuery: "}
 
 
@@ -29,7 +30,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an exported model of each family."""
     folder = tmp_path_factory.mktemp("exported")
     for family in FAMILIES:
-        base = tiny_embedders.build(folder / "base" / family, family)
+        base = tiny_embedders.build(folder / "base" / family, family, HEAD_DIM)
         embedder = Embedder.load(str(base), pooling="last" if family == "qwen3" else "mean")
         export(embedder, folder / family, Card(base="a/base", max_tokens=96, prompts=PROMPTS))
     return folder
