@@ -148,6 +148,8 @@ def print_tallies(
         console.print(
             f"Not counted: {', '.join(ideas)}, whose ideas are not there yet.", highlight=False
         )
+    if profile.stages.judge:
+        console.print("Not counted: the judge's calls, one a pair that comes to it.")
     if profile.pairs:
         console.print(
             "Later rounds fill what the first leaves short, by its yield.", highlight=False

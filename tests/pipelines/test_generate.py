@@ -105,6 +105,7 @@ def test_the_screen_shows_the_table_samples_files_and_the_way_on(swahili: tuple[
         "Example 3",
         "runs/sw/examples/*.parquet",
         "runs/sw/summary.json",
+        "runs/sw/report.html",
         "load_dataset",
     ):
         assert shown in screen

@@ -14,12 +14,14 @@ from sdg.engines import Hear, Reply, Session
 from sdg.engines.base import hear_nothing
 from sdg.engines.openai import OpenAIEngine
 from sdg.errors import UserError
+from sdg.kept import RepliesConfig
 from sdg.languages import language
 from sdg.prompting import load_prompt
 from sdg.schema import Call, Pair, rows_of, to_table
-from sdg.stage import Context, Result, Shard
+from sdg.stage import NO_INPUT, Context, Result, Shard
 from sdg.stages import JudgeStage
 from sdg.tasks import JUDGE, Rejected, check_prompt
+from tests.engines.scripted_server import ok, serving
 from tests.rows import make_pair, make_provenance
 
 CTX = Context(("sw",), 7, Path())
@@ -205,6 +207,30 @@ def test_a_text_in_a_pair_is_shown_and_not_run() -> None:
     (pair,) = pairs_about("{{ 7 * 7 }}")
     _, session = judge([pair], by_subject)
     assert "{{ 7 * 7 }} ni nini?" in session.calls[0].messages[0].content
+
+
+def test_the_judges_replies_are_kept_as_the_writers_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a real endpoint: asked once, and answered from the store in another run."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    pairs = to_table(pairs_about("nyuki", "siafu"), Pair)
+    counted = []
+    with serving() as server:
+        server.default = ok('{"relevance": [4, 4], "language": 5, "answerable": 5}')
+        stage = JudgeStage(
+            engine=OpenAIEngine(model="m", base_url=server.url),
+            replies=RepliesConfig(folder=str(tmp_path / "replies")),
+        )
+        for run in ("first", "second"):
+            ctx = Context(("sw",), 7, tmp_path / run)
+            stage.prepare(NO_INPUT, ctx)
+            state = stage.open(ctx)
+            result = stage.run(Shard("0", pairs), ctx, state)
+            stage.close(state)
+            assert result.dropped["reason"].to_pylist() == ["judged_ambiguous"] * 2
+            counted.append((result.counters["calls"], result.counters["reused"]))
+    assert counted == [(2, 0), (0, 2)]
 
 
 # The profile
