@@ -55,6 +55,10 @@ def _problems(profile: Profile, langs: Sequence[Language]) -> Iterator[str]:
             if problem:
                 yield problem
     yield from _models(profile.mix, prompts)
+    for teacher in profile.stages.mine.teachers:
+        yield from _caught(teacher.check)
+    if profile.stages.mine.relabel:
+        yield from _caught(profile.stages.mine.relabel.check)
     if any(p.seed == "idea" for found in prompts.values() for p in found.values()):
         yield from _ideas(profile)
     if profile.stages.judge:

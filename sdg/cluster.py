@@ -13,7 +13,8 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -21,11 +22,13 @@ from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 
 from sdg.account import count_slices, slices_of
 from sdg.errors import UserError
-from sdg.stage import Context, Inputs, Resources, Shard, Stage
+from sdg.stage import Context, InParts, Inputs, Resources, Shard, Stage
 from sdg.store import Done, StageStore
 
 log = logging.getLogger(__name__)
 
+ANSWERS = "answers"  # concurrency group of a worker
+LOST = (RayActorError, WorkerCrashedError)
 MAX_ATTEMPTS = 3  # of a shard whose worker dies
 OBJECT_STORE_BYTES = 100 * 2**20  # shards travel as files, so Ray's store holds messages only
 
@@ -60,8 +63,12 @@ class _Worker:
     def prepare(self, job: Job) -> None:
         job.prepare()
 
-    def run(self, job: Job, shard: str) -> Done:
+    def run(self, job: Job, shard: str, workers: Sequence[Any]) -> Done:
+        """The stage's work on a shard. `workers` are all of the pool, this one too: each answers
+        for its own parts of what the stage holds in parts."""
         state = self._open(job)
+        if isinstance(state, InParts):
+            state.gather = partial(_ask_all, workers, job, state)
         started = time.monotonic()
         table = job.stage.load(shard, job.inputs, job.ctx)
         result = job.stage.run(Shard(shard, table), job.ctx, state)
@@ -74,6 +81,15 @@ class _Worker:
             result.num_kept,
         )
         return job.store.write(shard, table.num_rows, result, seconds, slices)
+
+    @ray.method(concurrency_group=ANSWERS)
+    def answer(self, job: Job, part: int, question: Any) -> Any:
+        """What a part that this worker holds says to another's question."""
+        return self._open(job).answer(part, question)
+
+    @ray.method(concurrency_group=ANSWERS)
+    def is_alive(self) -> bool:
+        return True
 
     def close(self) -> None:
         with self._lock:
@@ -92,6 +108,19 @@ class _Worker:
             return self._state
 
 
+def _ask_all(workers: Sequence[Any], job: Job, state: InParts, question: Any) -> list[Any]:
+    """Every part's answer, each of the worker that holds it."""
+    if state.num_parts == 1:  # small enough for each worker to hold it
+        return [state.answer(0, question)]
+    job_ref, question_ref = ray.put(job), ray.put(question)
+    return ray.get(
+        [
+            workers[part % len(workers)].answer.remote(job_ref, part, question_ref)
+            for part in range(state.num_parts)
+        ]
+    )
+
+
 class Pool:
     """Workers on a Ray cluster, for stages one after another."""
 
@@ -102,8 +131,10 @@ class Pool:
 
     def _start(self) -> Any:
         wanted = self._resources
+        remote: Any = ray.remote  # its types know nothing of concurrency groups
         return (
-            ray.remote(_Worker)
+            # While it runs a shard it answers others' questions, one at a time.
+            remote(concurrency_groups={ANSWERS: 1})(_Worker)
             .options(
                 num_cpus=wanted.num_cpus,
                 num_gpus=wanted.num_gpus,
@@ -146,16 +177,19 @@ class Pool:
             while pending and idle:
                 worker, shard = idle.popleft(), pending.popleft()
                 attempts[shard] += 1
-                running[worker.run.remote(handle, shard)] = (worker, shard)
+                run = worker.run.remote(handle, shard, self._workers)
+                running[run] = (worker, shard)
             for ref in ray.wait(list(running), num_returns=1)[0]:
                 worker, shard = running.pop(ref)
                 try:
                     done: Done = ray.get(ref)
-                except RayTaskError as error:
-                    raise _cause(error, job, shard) from error
-                except (RayActorError, WorkerCrashedError) as error:
+                except (RayTaskError, *LOST) as error:
+                    # The shard's own worker died, or one that it asked.
+                    if isinstance(error, RayTaskError) and not isinstance(error.cause, LOST):
+                        raise _cause(error, job, shard) from error
                     log.warning("stage %s, shard %s: worker lost: %s", job.stage.name, shard, error)
-                    worker = self._replace(worker, idle)
+                    self._replace_lost(idle)
+                    worker = self._heirs.get(worker, worker)
                     if attempts[shard] >= MAX_ATTEMPTS:
                         raise StageError(
                             f"stage {job.stage.name}: the worker died {MAX_ATTEMPTS} times on "
@@ -166,6 +200,14 @@ class Pool:
                     continue
                 idle.append(worker)
                 yield done
+
+    def _replace_lost(self, idle: deque[Any]) -> None:
+        """New workers for all that died."""
+        for worker in list(self._workers):
+            try:
+                ray.get(worker.is_alive.remote())
+            except LOST:
+                self._replace(worker, idle)
 
     def _replace(self, dead: Any, idle: deque[Any]) -> Any:
         """A living worker for a dead one's place; its other places get the same new worker."""
@@ -237,6 +279,8 @@ class Cluster:
         if self._pool:
             self._pool.close()
             self._pool = None
+        if wanted.gpu_if_any and ray.cluster_resources().get("GPU", 0) >= 1:
+            wanted = replace(wanted, num_gpus=max(1, wanted.num_gpus))
         self.check(wanted)
         pool = Pool(self._fitting(wanted), wanted)
         try:

@@ -30,7 +30,7 @@ from sdg.stage import Inputs
 from sdg.store import write_json
 from sdg.teachers import Encoder
 from sdg.text import canonical, digest
-from sdg.vectors import DenseVectors, SparseVectors, Vectors
+from sdg.vectors import SparseVectors, Vectors, dense_vectors
 
 BATCH = 1000  # texts written, or encoded, at once
 CACHED = 20_000  # passages whose canonical form a worker remembers
@@ -306,7 +306,7 @@ class Passages:
 
 def _load(folder: Path) -> Vectors:
     if (folder / "dense.npy").exists():
-        return DenseVectors(np.load(folder / "dense.npy", mmap_mode="r"))
+        return dense_vectors(np.load(folder / "dense.npy", mmap_mode="r"))
     data, indices, indptr = (
         np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("data", "indices", "indptr")
     )

@@ -103,6 +103,8 @@ def join(found: Sequence[Candidates], size: int) -> Candidates:
 
 def merge(parts: Sequence[Candidates], questions: Questions, num: int) -> Candidates:
     """The `num` nearest by each teacher, of what was found in all parts."""
+    if len(parts) == 1:
+        return parts[0]
     question_M, row_M = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("question_M", "row_M")
     )
@@ -138,13 +140,11 @@ class _Near:
     def _cut(self) -> None:
         """Forget what cannot be among the K nearest any more."""
         questions, rows, scores = self.all()
-        order = np.lexsort((-scores[self.teacher], questions))
+        order = np.argsort(questions, kind="stable")  # two runs in order: next to no work
         questions, rows, scores = questions[order], rows[order], scores[:, order]
-        first = np.searchsorted(questions, np.arange(len(self.least_B) + 1))
-        last = first[:-1] + self.num - 1
-        there = last < first[1:]
-        kth = scores[self.teacher][last[there]]
-        self.least_B[there] = np.maximum(self.least_B[there], kth - 2 * DOUBT)
+        sizes_B = np.bincount(questions, minlength=len(self.least_B))
+        kth_B = _kth(questions, scores[self.teacher], sizes_B, self.num)
+        self.least_B = np.maximum(self.least_B, kth_B - 2 * DOUBT)
         near = scores[self.teacher] >= self.least_B[questions]
         self._questions, self._rows = [questions[near]], [rows[near]]
         self._scores = [scores[:, near]]
@@ -154,6 +154,25 @@ class _Near:
         """(question, row, every teacher's score) of what is kept."""
         scores = np.concatenate(self._scores, axis=1)
         return np.concatenate(self._questions), np.concatenate(self._rows), scores
+
+
+def _kth(questions: np.ndarray, scores: np.ndarray, sizes_B: np.ndarray, num: int) -> np.ndarray:
+    """The `num`-th best of each question's scores, -inf where there are fewer; in rows of one
+    length, unless a few long ones would blow that up."""
+    kth_B = np.full(len(sizes_B), -np.inf)
+    width = int(sizes_B.max(initial=0))
+    if width < num:
+        return kth_B
+    start_B = np.cumsum(sizes_B) - sizes_B
+    if width * len(sizes_B) > 4 * len(scores) + 100_000:
+        order = np.lexsort((-scores, questions))
+        long = np.flatnonzero(sizes_B >= num)
+        kth_B[long] = scores[order[start_B[long] + num - 1]]
+        return kth_B
+    padded = np.full((len(sizes_B), width), -np.inf, dtype=np.float32)
+    padded[questions, np.arange(len(scores)) - start_B[questions]] = scores
+    kth_B[:] = np.partition(padded, width - num, axis=1)[:, width - num]
+    return kth_B
 
 
 def _search_block(

@@ -22,6 +22,7 @@ class Resources:
     memory_gb: float = 0.5
     replicas: int | None = None  # None: as many as fit
     shards_in_flight: int = 1  # shards that one worker runs at once, in threads
+    gpu_if_any: bool = False  # a GPU, where the cluster has one
 
 
 @dataclass(frozen=True)

@@ -145,3 +145,49 @@ def dots(left: Matrix, right: Matrix) -> np.ndarray:
         return np.asarray(left.multiply(right).sum(axis=1), dtype=np.float64).ravel().round(DIGITS)
     every = np.arange(len(left))
     return DenseVectors(right).exact(left, every, every, every)
+
+
+class TorchVectors(DenseVectors):
+    """Dense vectors that are searched on a device of torch's, to which they go block by block: the
+    GPU's memory may be the teachers'."""
+
+    def __init__(self, rows_ND: np.ndarray, device: str) -> None:
+        super().__init__(rows_ND)
+        self.device = device
+
+    def _there(self, array: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(np.array(array)).to(self.device)
+
+    def place(self, queries_BD: Any) -> Any:
+        return self._there(queries_BD)
+
+    def block(self, queries: Any, start: int, stop: int) -> Any:
+        return queries @ self._there(self.rows_ND[start:stop]).T
+
+    def between(
+        self, block: Any, least_B: np.ndarray, most_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        least_B1, most_B1 = (self._there(x.astype(np.float32)[:, None]) for x in (least_B, most_B))
+        questions, columns = ((block > least_B1) & (block < most_B1)).nonzero(as_tuple=True)
+        scores = block[questions, columns]
+        return questions.cpu().numpy(), columns.cpu().numpy(), scores.cpu().numpy()
+
+    def at(self, block: Any, questions: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        found: np.ndarray = block[self._there(questions), self._there(columns)].cpu().numpy()
+        return found
+
+    def num_above(self, block: Any, own_B: np.ndarray) -> np.ndarray:
+        above = block > self._there(own_B.astype(np.float32)[:, None])
+        return np.asarray(above.sum(dim=1).cpu().numpy())
+
+    def head(self, block: Any, num: int) -> np.ndarray:
+        return np.array(block[:, :num].cpu().numpy())
+
+
+def dense_vectors(rows_ND: np.ndarray) -> DenseVectors:
+    """On a GPU if there is one."""
+    import torch
+
+    return TorchVectors(rows_ND, "cuda") if torch.cuda.is_available() else DenseVectors(rows_ND)

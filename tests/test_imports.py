@@ -40,6 +40,7 @@ LAYERS = (
     {"sdg.corpora", "sdg.filters", "sdg.store", "sdg.engines", "sdg.models"},
     {"sdg.earlier_pairs", "sdg.evaluation_sets", "sdg.ideas", "sdg.kept", "sdg.teachers"},
     {"sdg.passages"},
+    {"sdg.miner"},
     {"sdg.stages"},
     {"sdg.cluster", "sdg.pipeline"},
     {"sdg.runner"},

@@ -1,7 +1,9 @@
 """Search, against a brute force in float64 over random vectors and rules."""
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from scipy import sparse
 
 from sdg import search as module
 from sdg.search import Candidates, Questions, ban, merge, search
-from sdg.vectors import DOUBT, DenseVectors, SparseVectors, Vectors, dots
+from sdg.vectors import DOUBT, DenseVectors, SparseVectors, TorchVectors, Vectors, dots
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Case:
     turns: np.ndarray
     own: np.ndarray
     num: int
+    dense: Callable[[np.ndarray], DenseVectors] = DenseVectors
 
     @property
     def num_rows(self) -> int:
@@ -48,7 +51,7 @@ class Case:
     def part(self, start: int, stop: int) -> list[Vectors]:
         rows = [passages[start:stop] for passages in self.passages]
         return [
-            SparseVectors(sparse.csr_matrix(r.T)) if thin else DenseVectors(r)
+            SparseVectors(sparse.csr_matrix(r.T)) if thin else self.dense(r)
             for r, thin in zip(rows, self.is_sparse, strict=True)
         ]
 
@@ -189,6 +192,14 @@ def test_blocks_and_memory_do_not_matter(kinds: str, monkeypatch: pytest.MonkeyP
     pieces = case.search(10, 3000, memory_mb=1)
     for name in ("question_M", "row_M", "scores_TM", "above_TB", "is_full_B"):
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+
+
+@pytest.mark.parametrize("kinds", ["d", "ds"])
+def test_a_device_of_torch_gives_the_same(kinds: str) -> None:
+    pytest.importorskip("torch")
+    case = make_case(7, 5000, 9, kinds, 8)
+    on_device = replace(case, dense=partial(TorchVectors, device="cpu"))
+    check(on_device, on_device.search(10, 3000))
 
 
 def test_what_is_masked_starves_nobody() -> None:
