@@ -27,6 +27,7 @@ COUNTS = ("name", "num_in", "num_kept", "num_out", "dropped")
 ROOT = Path(__file__).parent.parent
 SETS = (
     "engine.timeout_s=2",
+    "engine.concurrency=8",
     "stages.infer.reply_attempts=6",  # above the faults that the server makes of one request
     "stages.seed.shard_rows=8",
     "prompts={retrieval/short_query: 3, retrieval/long_question: 1}",
@@ -174,7 +175,7 @@ def campaign(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lang", default="sw,en,fr")
-    parser.add_argument("--calls-per-seed", type=int, default=8)
+    parser.add_argument("--calls-per-seed", type=int, default=12)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--actor-kills", type=int, default=10)
     parser.add_argument("--share", type=float, default=0.3, help="of requests that fail")

@@ -40,6 +40,7 @@ CONNECT_S = 5.0
 CHECK_S = 10.0  # for one answer during `check`
 GIVE_UP_S = 30.0  # of nearly all requests failing
 GIVE_UP_LIMITED_S = 600.0  # of nearly all being refused for a rate limit
+MOST_SPARED = 2  # times that all fails but the least question, and the run goes on
 MAX_RETRY_AFTER_S = 600.0  # asked for by the server; if more, the run is better given again then
 _GO_ON = "what came back is kept: when it is well again, give the same command again"
 RESERVED = frozenset(
@@ -150,7 +151,7 @@ class _OpenAISession(Session):
         self._gate = Gate(self._limit)
         self._down = Breaker(GIVE_UP_S)
         self._limited = Breaker(GIVE_UP_LIMITED_S)
-        self._num_failed_in_row = self._num_pauses = 0
+        self._num_failed_in_row = self._num_pauses = self._num_spared = 0
         self._answered = self._is_probing = False
         self._stopped = ""
 
@@ -200,6 +201,7 @@ class _OpenAISession(Session):
         if isinstance(outcome, ChatCompletion):
             self._limit.answered()
             self._answered = True
+            self._num_spared = 0
             self._note_well()
         elif outcome.stop:
             self._stop(outcome.stop)
@@ -270,7 +272,8 @@ class _OpenAISession(Session):
             await self._make_sure(failure)
 
     async def _make_sure(self, failure: Failure) -> None:
-        """Ask the least there is to ask. If that is answered, it is the rows that fail."""
+        """Ask the least there is to ask. If that is answered, it is the rows that fail; but not if
+        it comes to that again and again without a row that is answered."""
         self._is_probing = True
         try:
             outcome = await self._ask(
@@ -282,7 +285,8 @@ class _OpenAISession(Session):
             )
         finally:
             self._is_probing = False
-        if isinstance(outcome, Failure) and outcome.retry:
+        self._num_spared += 1
+        if (isinstance(outcome, Failure) and outcome.retry) or self._num_spared > MOST_SPARED:
             self._stop(
                 f"{self._url}, MODEL={self._engine.model}: nearly all requests fail, the last with "
                 f"{failure.kind} ({failure.said}); {_GO_ON}"

@@ -241,7 +241,9 @@ def test_rows_that_fail_beside_an_endpoint_that_is_well_are_the_rows_matter(
     server.default = poisoned
     with closing(_engine(server.url, max_attempts=2).open()) as session:
         replies = session.answer([make_call(ordinal=i) for i in range(12)])
-    assert {reply.error for reply in replies} == {"server_error"}
+        assert {reply.error for reply in replies} == {"server_error"}
+        with pytest.raises(UserError, match="nearly all requests fail"):
+            session.answer([make_call(ordinal=i) for i in range(200)])
 
 
 def test_an_endpoint_that_restarts_costs_no_row(make_call: MakeCall) -> None:
