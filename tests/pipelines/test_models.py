@@ -5,14 +5,25 @@ them are dropped by the filters. What is tested is that each arrives, is parsed 
 """
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from sdg.schema import Call, read_rows, rows_of
+from pipelines.samples import sample_seeds
+from sdg.ideas import write_ideas
+from sdg.prompting import load_prompt
+from sdg.replies import REASONS
+from sdg.schema import Call, Pair, read_rows, rows_of
+from sdg.stages.render import run_lang
+from sdg.tasks import TASKS
 from sdg.tasks.retrieval import QueryReply
+from sdg.text import normalize
 from tests.pipelines.test_generate import ROOT, generate
+from tests.rows import bundled_seeds
 
 PROFILE = """
 prompts: {retrieval/short_query: 1, retrieval/crosslingual_query: 1}
@@ -61,16 +72,72 @@ def check_run(run: Path, model: str) -> None:
 ARGUMENTS = ["--lang", "sw", "--corpus", "corpus.jsonl", "--config", "profile.yaml"]
 
 
-def test_a_vllm_engine_in_a_ray_actor(folder: Path, tiny_llm: Path) -> None:
+FAMILIES = ("bitext", "classification", "retrieval", "sts", "translate")
+LANGS = ("am", "sw", "zh")
+PROMPTS = (
+    *("retrieval/short_query", "retrieval/from_idea", "classification/passage"),
+    *("classification/from_idea", "sts/passage", "sts/from_idea", "bitext/passage"),
+    *("bitext/from_idea", "translate/pair"),
+)
+
+
+def write_sources(folder: Path, model: Path) -> Path:
+    """Passages, a task list and pairs to translate, in `folder`; the profile that uses them."""
+    docs = [
+        {"text": normalize(seed.text)[:200], "lang": lang}
+        for lang in LANGS
+        for seed in bundled_seeds(lang)[:3]
+    ]
+    (folder / "passages.jsonl").write_text("\n".join(map(json.dumps, docs)), encoding="utf-8")
+    pair = {"query": "why do bees dance", "positive": "Bees dance to show the way.", "lang": "en"}
+    (folder / "pairs.jsonl").write_text(json.dumps(pair), encoding="utf-8")
+    ideas = [load_prompt(name, "en") for name in PROMPTS if name.endswith("from_idea")]
+    write_ideas(folder / "ideas.parquet", [sample_seeds(idea, "en", 1)[0] for idea in ideas])
+    engine = {"name": "vllm", "model": str(model), "cpu_kv_cache_gb": 0.25}
+    profile = {
+        "corpus": {"path": str(folder / "passages.jsonl")},
+        "ideas": {"path": str(folder / "ideas.parquet")},
+        "translate": {"path": str(folder / "pairs.jsonl")},
+        "models": [{"engine": engine, "sampling": {"max_tokens": 300}}],
+        "prompts": dict.fromkeys(PROMPTS, 1),
+        "stages": {"seed": {"shard_rows": 4}, "render": {"calls_per_seed": 4}},
+    }
+    (folder / "families.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+    return folder / "families.yaml"
+
+
+def test_all_families_through_a_vllm_engine_in_a_ray_actor(tmp_path: Path, tiny_llm: Path) -> None:
     pytest.importorskip("vllm")
-    done = generate(
-        folder,
-        *ARGUMENTS,
-        *("--engine", "vllm", "--model", str(tiny_llm), "--set", "engine.cpu_kv_cache_gb=0.25"),
-    )
+    command = ["--lang", ",".join(LANGS), "--config", str(write_sources(tmp_path, tiny_llm))]
+    done = generate(tmp_path, *command, "--run", "all")
     assert "Traceback" not in done.stderr
     assert "dropped, by reason" in done.stdout, done.stderr
-    check_run(folder / "runs/sw", str(tiny_llm))
+    run = tmp_path / "runs/all"
+    calls: list[Call] = rows_of(
+        read_rows(sorted(run.glob("stages/3-infer/kept/*.parquet")), Call), Call
+    )
+    rendered = read_rows(sorted(run.glob("stages/2-render/kept/*.parquet")), Call)
+    assert len(calls) == rendered.num_rows
+    cells = Counter((call.task, run_lang(call.positive_lang, call.controls)) for call in calls)
+    assert set(cells) == {(family, lang) for family in FAMILIES for lang in LANGS}
+    assert min(cells.values()) >= 3
+    whole = [call for call in calls if call.finish_reason == "stop"]
+    assert {call.task for call in whole} >= {"retrieval", "classification"}
+    for call in whole:
+        reply = json.loads(call.reply or "", strict=False)
+        TASKS[call.task].model_of(call).model_validate(reply)
+    dropped = pq.read_table(run / "stages/4-parse/dropped")
+    assert set(dropped["reason"].to_pylist()) <= {*REASONS, "negative_equals_positive"}
+    pairs = read_rows(sorted(run.glob("stages/4-parse/kept/*.parquet")), Pair)
+    assert pairs.num_rows + dropped.num_rows == len(calls)
+    # Another run with another filter: no call, and no engine either.
+    again = generate(tmp_path, *command, "--run", "again", "--set", "stages.filter.filters={}")
+    assert re.search(rf"\W0\W+{len(calls)}\W+0\W+0\W", again.stdout), again.stdout + again.stderr
+    for path in run.glob("stages/3-infer/kept/*.parquet"):
+        fresh = pq.read_table(tmp_path / "runs/again/stages/3-infer/kept" / path.name)
+        assert fresh["reply"].equals(pq.read_table(path)["reply"])
+    assert "vllm" in (run / "logs/run.log").read_text("utf-8").lower()
+    assert "vllm" not in (tmp_path / "runs/again/logs/run.log").read_text("utf-8").lower()
 
 
 def test_an_openai_endpoint(folder: Path, vllm_url: str) -> None:
