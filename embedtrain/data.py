@@ -106,7 +106,8 @@ def open_sources(
             try:
                 prepare(rows, folder / name)
             except UserError as error:
-                raise UserError(f"{source.path}: {error}") from None
+                named = str(source.path) in str(error)
+                raise UserError(str(error) if named else f"{source.path}: {error}") from None
         opened.append(Source(folder / name))
     return opened
 

@@ -15,6 +15,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from embedtrain.config import TrainConfig
 from sdg.errors import UserError
 
+ROOT = Path(__file__).parents[1]  # where the packages are, which workers import
+
 
 def _worker(job: dict[str, Any]) -> None:
     from embedtrain.train import train
@@ -43,10 +45,12 @@ def train_on_ray(config: TrainConfig, folder: Path, num_workers: int) -> Path:
             failure_config=FailureConfig(max_failures=0 if not gpu else 3),
         ),
     )
-    ray.init(
-        address=os.environ.get("RAY_ADDRESS", "local"),
-        include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
-    )
+    if "RAY_ADDRESS" in os.environ:  # a job: its working directory has the code
+        ray.init(address=os.environ["RAY_ADDRESS"])
+    else:
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        environment = {"env_vars": {"PYTHONPATH": path}}
+        ray.init(address="local", include_dashboard=False, runtime_env=environment)
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
@@ -59,4 +63,6 @@ def train_on_ray(config: TrainConfig, folder: Path, num_workers: int) -> Path:
 def _own_words(error: BaseException) -> str:
     """What the first failed worker said, without the traceback that Ray puts in front."""
     lines = [line for line in str(error).splitlines() if "UserError:" in line]
-    return lines[0].partition("UserError:")[2].strip() if lines else str(error)[-500:]
+    if lines:
+        return lines[0].partition("UserError:")[2].strip()
+    return str(error).strip().splitlines()[-1][:500]
