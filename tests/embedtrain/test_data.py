@@ -17,7 +17,7 @@ from embedtrain.adapters import SourceConfig
 from embedtrain.data import Batch, Batches, DataConfig, common_instructions, open_sources, permuted
 from embedtrain.prepared import Source
 from sdg.errors import UserError
-from sdg.schema import Example, to_table
+from sdg.schema import SCHEMA_VERSION, Example, to_table
 from tests.rows import make_example, pieces
 
 
@@ -294,7 +294,7 @@ def test_broken_shards_are_named(tmp_path: Path) -> None:
     refused(r"00000.parquet: an empty file")
     table = to_table(numbered(0, 2), Example)
     pq.write_table(table.replace_schema_metadata({b"mbegu.schema_version": b"1"}), file)
-    refused(r"schema version 1, but this Mbegu reads version 2")
+    refused(rf"schema version 1, but this Mbegu reads version {SCHEMA_VERSION}")
     file.unlink()
     refused(r"no \*.parquet there")
 
