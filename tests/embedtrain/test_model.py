@@ -210,3 +210,14 @@ def test_a_text_too_long_is_said() -> None:
         assert model.max_tokens == MAX_TOKENS
         with pytest.raises(UserError, match=f"129 tokens, and the model takes {MAX_TOKENS}"):
             model(pack(texts([129])))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_gpu_kernel_is_the_cpus_attention(family: str) -> None:
+    batch = pack(texts(LENGTHS))
+    expected_ND = embedder(family)(batch)
+    model = Embedder(tiny_embedders.backbone(family, torch.bfloat16), None).cuda()
+    found_ND = model(batch.to("cuda")).cpu()
+    assert ((found_ND * expected_ND).sum(-1) > 0.99).all()  # cosines, in bfloat16
