@@ -56,18 +56,16 @@ class NearDuplicates:
 
     def add(self, *texts: str) -> None:
         """Texts, numbered on from those added before."""
-        for text in texts:
-            self._waiting.append(text)
-            if len(self._waiting) == _DOCS:
-                self._flush()
+        self._waiting += texts
+        while len(self._waiting) >= _DOCS:
+            self._flush()
 
     def _flush(self) -> None:
-        found = _as_sets(shingles(self._waiting, *self._units))
-        self._waiting.clear()
+        found = _as_sets(shingles(self._waiting[:_DOCS], *self._units))
+        del self._waiting[:_DOCS]
         self._sizes.append(np.diff(found.offsets).astype(np.int32))
         self._append("sets", found.hashes)
-        for band, keys in enumerate(self._band_keys(found)):
-            self._append(f"band-{band}", keys)
+        self._append("bands", self._band_keys(found))
 
     def pairs(self, groups: np.ndarray | None = None) -> np.ndarray:
         """All pairs (P, 2) int64 of near texts found, the lower number first, sorted by the second.
@@ -82,9 +80,10 @@ class NearDuplicates:
         sizes = np.concatenate(self._sizes)
         num = np.int64(max(1, len(sizes)))
         checked, near = np.empty(0, np.int64), [np.empty(0, np.int64)]
+        blocks = np.memmap(self._folder / "bands", np.uint64, "r").reshape(-1, self.bands, _DOCS)
         with _Sets(self._folder / "sets", sizes) as sets:
             for band in range(self.bands):
-                keys = np.fromfile(self._folder / f"band-{band}", np.uint64)
+                keys = blocks[:, band].ravel()[: len(sizes)]
                 places = np.flatnonzero(sizes > 0)
                 order, ends = _runs(keys[places], None if groups is None else groups[places])
                 order = places[order]
@@ -101,17 +100,19 @@ class NearDuplicates:
         with (self._folder / name).open("ab") as file:
             values.tofile(file)
 
-    def _band_keys(self, found: Shingles) -> Iterator[np.ndarray]:
-        """One key (N,) uint64 a band; texts without shingles have no meaningful one."""
+    def _band_keys(self, found: Shingles) -> np.ndarray:
+        """Keys (bands, `_DOCS`) uint64; texts without shingles have no meaningful ones."""
+        keys = np.zeros((self.bands, _DOCS), np.uint64)
         filled = np.flatnonzero(np.diff(found.offsets))
         starts = found.offsets[filled]
         low = found.hashes.astype(np.uint32)
-        for band in range(self.bands):
-            keys = np.zeros(len(found), np.uint64)
-            for row in range(self.rows if len(filled) else 0):
+        for band in range(self.bands if len(filled) else 0):
+            mine = np.zeros(len(filled), np.uint64)
+            for row in range(self.rows):
                 smallest = np.minimum.reduceat(low * _FACTORS[band * self.rows + row], starts)
-                keys[filled] += smallest * _WEIGHTS[row]
-            yield keys
+                mine += smallest * _WEIGHTS[row]
+            keys[band, filled] = mine
+        return keys
 
     def _are_near(self, sets: "_Sets", left: np.ndarray, right: np.ndarray) -> np.ndarray:
         small, large = np.sort(np.stack([sets.sizes[left], sets.sizes[right]]), axis=0)

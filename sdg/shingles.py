@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import regex
@@ -64,14 +65,12 @@ def shingles(texts: Sequence[str], words: int = WORDS, characters: int = CHARACT
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    start = size = 0
-    for place, text in enumerate(texts):
-        size += len(text) + 1
-        if size > _BATCH:
-            yield texts[start : place + 1]
-            start, size = place + 1, 0
-    if start < len(texts):
-        yield texts[start:]
+    """Parts of about `_BATCH` characters, or one long text."""
+    sizes = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1) // _BATCH
+    starts = [0, *(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(texts)]
+    for start, end in pairwise(starts):
+        if end > start:
+            yield texts[start:end]
 
 
 def _of_batch(texts: Sequence[str], words: int, characters: int) -> Shingles:
@@ -109,14 +108,15 @@ def _units(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None, np.ndar
     joined = "\n".join(texts) + "\n"
     codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
     stops = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)
-    values = _characters()[codes]
-    ignored = values >= _IGNORED
-    if ignored.any():
+    values = _characters().take(codes)
+    highest = values.max(initial=0)
+    if highest >= _IGNORED:
+        ignored = values >= _IGNORED
         stops -= np.cumsum(ignored)[stops - 1]
         values = values[~ignored]
-    dense = values >= _DENSE
     in_word = values >= _WORD
-    if dense.any():
+    dense = values >= _DENSE if highest >= _DENSE else None
+    if dense is not None and dense.any():
         in_word &= ~dense
         begins, finishes = in_word | dense, in_word | dense
         begins[1:] &= ~(in_word[1:] & in_word[:-1])
@@ -132,7 +132,7 @@ def _units(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None, np.ndar
     units = sums[last]
     units -= np.where(starts > 0, sums[starts - 1], np.uint64(0))
     units *= inverses[starts]
-    kinds = dense[starts] if dense.any() else None
+    kinds = None if dense is None else dense[starts]
     return _mix(units), kinds, np.searchsorted(starts, stops)
 
 
