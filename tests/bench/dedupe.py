@@ -14,7 +14,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -161,7 +160,9 @@ def _measure(function: Callable[[Path], object], path: Path) -> tuple[object, fl
     started = time.process_time()
     result = function(path)
     seconds = time.process_time() - started
-    return result, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # Not getrusage: its peak is inherited from the process that this one was forked from.
+    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return result, seconds, int(status["VmHWM"].split()[0]) / 2**20
 
 
 class Contender:
