@@ -1,0 +1,201 @@
+"""Output tokens/s of the pipeline's infer stage on Ray, beside raw `vllm.LLM.chat`.
+
+    make bench BENCH=generate [ARGS="--repeats 3 --calls 2000"]
+
+Both sides get the same calls, rendered from the bundled corpora, the same tiny random model, engine
+arguments, sampling parameters, request seeds and grammars. Each starts its engine anew in processes
+of its own, answers a few calls to warm up, and is timed on the rest; the sides take turns. Ours
+reads calls from Parquet shards, keeps replies as they come and commits answered shards, as a run
+does.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from sdg.engines.serving import messages_of
+from sdg.engines.vllm import VLLMEngine
+from sdg.engines.vllm_session import sampling_params
+from sdg.kept import RepliesConfig
+from sdg.languages import language
+from sdg.models import ModelShare
+from sdg.prompting import load_prompt
+from sdg.schema import Call, rows_of, to_table
+from sdg.stage import Context, Inputs
+from sdg.stages.infer import InferStage
+from sdg.stages.render import make_call
+from sdg.store import StageStore, write_table
+from sdg.text import chunks
+from tests import tiny_model
+from tests.rows import bundled_seeds, pieces
+
+LANGS = ("sw", "en", "ha", "fr", "es")
+PROMPTS = ("retrieval/short_query", "retrieval/keyword_query", "retrieval/long_question")
+MOST_BYTES = 3000  # of a prompt: the model's tokens are bytes, and it has room for 4096
+WARM, SHARD_ROWS = 64, 512  # as many calls as a shard of 128 passages gives
+SIDES = ("ours", "raw")
+RESULT = "result.json"  # of one side, as its process leaves it
+
+
+def make_calls(model: str, num_calls: int) -> list[Call]:
+    """Calls as the render stage writes them, in a mixture of languages and prompts."""
+    ctx = Context(LANGS, 0, Path())
+    share = (ModelShare(engine="vllm", model=model),)
+    calls: list[Call] = []
+    ordinal = 0
+    while len(calls) < num_calls:
+        for lang in LANGS:
+            prompts = [load_prompt(name, language(lang).base) for name in PROMPTS]
+            for seed in bundled_seeds(lang):
+                text = chunks(seed.text, lang, 1200)[0]
+                seed = seed.model_copy(update={"text": text})
+                for prompt in prompts:
+                    calls.append(make_call(seed, lang, ordinal, prompt, share, ctx))
+        ordinal += 1
+        calls = [c for c in calls if len(c.messages[0].content.encode()) <= MOST_BYTES]
+    return calls[:num_calls]
+
+
+def engine_of(folder: Path) -> VLLMEngine:
+    return VLLMEngine(model=str(folder / "model"), cpu_kv_cache_gb=1.0)
+
+
+def shard_names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in (folder / "kept").glob("*.parquet"))
+
+
+@dataclass
+class Measured:
+    """What a side came to."""
+
+    tokens: int
+    seconds: float
+    cpu_seconds: float  # of all its processes
+
+    @property
+    def speed(self) -> float:
+        return self.tokens / self.seconds
+
+
+class Clock:
+    """Wall and processor time since it was made, of this process and all below it."""
+
+    def __init__(self) -> None:
+        self._cpu, self._wall = self._cpu_seconds(), time.monotonic()
+
+    def stop(self, tokens: int) -> Measured:
+        seconds = time.monotonic() - self._wall
+        return Measured(tokens, seconds, self._cpu_seconds() - self._cpu)
+
+    def _cpu_seconds(self) -> float:
+        me = psutil.Process()
+        times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+        return sum(spent.user + spent.system for spent in times)
+
+
+def run_ours(folder: Path) -> Measured:
+    """The infer stage on a Ray cluster."""
+    from sdg.cluster import Cluster, Job
+
+    with tempfile.TemporaryDirectory() as place:
+        store = StageStore(Path(place))
+        inputs = Inputs(tuple(shard_names(folder)), StageStore(folder).read)
+        replies = RepliesConfig(folder=f"{place}/replies")
+        stage = InferStage(engines=(engine_of(folder),), replies=replies)
+        job = Job(stage, Context(LANGS, 0, store.prepared_dir), store, inputs)
+        stage.prepare(inputs, job.ctx)
+        (group,) = stage.groups(inputs.shards)
+        cluster = Cluster(2)
+        try:
+            with cluster.pool(group.resources) as pool:
+                warm, *shards = inputs.shards
+                store.append(*pool.run(job, [warm]))
+                clock, tokens = Clock(), 0
+                for done in pool.run(job, shards):
+                    store.append(done)
+                    assert done.num_kept == done.num_in
+                    tokens += done.counters["tokens_out"]
+                return clock.stop(tokens)
+        finally:
+            cluster.close()
+
+
+def run_raw(folder: Path) -> Measured:
+    """`LLM.chat`."""
+    from vllm import LLM
+
+    engine = engine_of(folder)
+    llm = LLM(**engine.arguments())
+    warm, *shards = (rows_of(StageStore(folder).read(name), Call) for name in shard_names(folder))
+    calls = [call for shard in shards for call in shard]
+    llm.chat([messages_of(c) for c in warm], [sampling_params(engine, c) for c in warm], False)
+    messages = [messages_of(call) for call in calls]
+    params = [sampling_params(engine, call) for call in calls]
+    clock = Clock()
+    outputs = llm.chat(messages, params, use_tqdm=False)
+    return clock.stop(sum(len(output.outputs[0].token_ids) for output in outputs))
+
+
+def prepare(folder: Path, num_calls: int) -> None:
+    """The model, and the calls in shards, of which the first is to warm up with."""
+    tiny_model.build(folder / "model")
+    calls = make_calls(str(folder / "model"), WARM + num_calls)
+    store = StageStore(folder)
+    parts = [calls[:WARM], *pieces(calls[WARM:], SHARD_ROWS)]
+    for number, part in enumerate(parts):
+        write_table(store.kept_path(f"{number:05d}"), to_table(part, Call))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        measured = {"ours": run_ours, "raw": run_raw}[args.side](args.folder)
+        (args.folder / RESULT).write_text(json.dumps(asdict(measured)), encoding="utf-8")
+        return
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        prepare(folder, args.calls)
+        speeds: dict[str, list[float]] = {side: [] for side in SIDES}
+        for _ in range(args.repeats):
+            for side in SIDES:
+                found = measure(folder, side)
+                speeds[side].append(found.speed)
+                print(
+                    f"{side:5} {found.tokens} tokens in {found.seconds:.2f} s: "
+                    f"{found.speed:.0f} tokens/s; {found.cpu_seconds:.1f} s of processors",
+                    flush=True,
+                )
+    ours, raw = (statistics.median(speeds[side]) for side in SIDES)
+    print(f"medians of {args.repeats}: ours {ours:.0f} tokens/s, LLM.chat {raw:.0f} tokens/s")
+    print(f"ratio={ours / raw:.3f}")
+
+
+def measure(folder: Path, side: str) -> Measured:
+    """One side, in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.generate", "--side", side, "--folder"]
+    # Ray's workers give way to other processes, by default: here both sides are to be alike.
+    environment = {**os.environ, "RAY_worker_niceness": "0"}
+    done = subprocess.run(
+        [*command, str(folder)], capture_output=True, check=False, env=environment
+    )
+    if done.returncode:
+        raise SystemExit(f"{side} failed:\n{done.stderr.decode()[-3000:]}")
+    return Measured(**json.loads((folder / RESULT).read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()
