@@ -34,7 +34,10 @@ class MineStage(MiningSettings, Stage):
             teacher.model_dump(mode="json", exclude=set(teacher.speed_only))
             for teacher in self.teachers
         ]
-        return {**super().fingerprint(), "teachers": settings}
+        found = {**super().fingerprint(), "teachers": settings}
+        if self.relabel:
+            found["relabel"] = self.relabel.model_dump(mode="json", exclude={"batch_size"})
+        return found
 
     def resources(self) -> Resources | None:
         """What one worker needs that opens all models."""
