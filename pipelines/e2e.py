@@ -85,8 +85,8 @@ def write_titles(folder: Path, documents: Sequence[dict[str, str]], others: Sequ
     return folder
 
 
-def make_examples(lang: str, corpus: str | None, run: str, folder: Path) -> tuple[Path, Path]:
-    """The run's folder, and the evaluation set of the language that is kept out of it."""
+def make_examples(lang: str, corpus: str | None, run: str, folder: Path) -> tuple[Path, int, Path]:
+    """The run's folder, its number of passages, and the evaluation set that is kept out of it."""
     documents = bundled(lang)
     kept_out = documents if corpus else documents[1::2]
     if not corpus:
@@ -95,11 +95,14 @@ def make_examples(lang: str, corpus: str | None, run: str, folder: Path) -> tupl
     if generate.main(["--lang", lang, "--run", run, "--corpus", corpus]):
         raise UserError(f"RUN={run}: no examples were made; see above")
     run_dir = generate.run_dir_of(run)
-    passages = pq.read_table(run_dir / "stages" / "1-seed" / "kept", columns=["text"])
-    return run_dir, write_titles(folder / f"titles.{lang}", kept_out, passages["text"].to_pylist())
+    kept = pq.read_table(run_dir / "stages" / "1-seed" / "kept", columns=["text"])
+    passages = kept["text"].to_pylist()
+    return run_dir, len(passages), write_titles(folder / f"titles.{lang}", kept_out, passages)
 
 
-def train_two(base: Path, run: str, run_dir: Path, sets: Sequence[str]) -> list[Path]:
+def train_two(
+    base: Path, run: str, run_dir: Path, num_passages: int, sets: Sequence[str]
+) -> list[Path]:
     """The models of two trainings on the run's examples."""
     from embedtrain.config import TrainConfig
     from embedtrain.train import train
@@ -109,6 +112,7 @@ def train_two(base: Path, run: str, run_dir: Path, sets: Sequence[str]) -> list[
     models = []
     for name, settings in RUNS:
         changes = {
+            "batch_size": max(4, min(32, num_passages // 4)),  # no text is twice in a batch
             "data.negatives": 1,
             "max_tokens": 64,
             "epochs": 2,
@@ -178,10 +182,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         folder = generate.run_dir_of(f"{run}-e2e")
         base = Path(args.model) if args.model else minilm()
-        run_dir, titles = make_examples(args.lang, args.corpus, run, folder)
+        run_dir, num_passages, titles = make_examples(args.lang, args.corpus, run, folder)
         others = [text["text"] for lang in ("es", "fr") for text in bundled(lang)]
         english = write_titles(folder / "titles.en", bundled("en"), others)
-        first, second = train_two(base, run, run_dir, args.set)
+        first, second = train_two(base, run, run_dir, num_passages, args.set)
         merged = merge_and_export([first, second], folder, base)
         models = {"before": base, "a": first, "b": second, "merged": merged}
         sets = [titles, english, *(Path(part) for part in args.data.split(",") if part)]
