@@ -182,6 +182,29 @@ FLAT_REFUSALS = (
     r"ba zan iya (?:taimakawa|rubuta|samar)",
 )
 
+# What pages say beside their text.
+BOILERPLATE_PHRASES: dict[str, str] = {
+    "am": "መብቱ በሕግ የተጠበቀ|ኩኪዎችን ይጠቀማል|እዚህ ጋር ይጫኑ|እዚህ ይጫኑ",
+    "ar": "جميع الحقوق محفوظة|ملفات تعريف الارتباط|اضغط هنا|اشترك في النشرة|سياسة الخصوصية",
+    "bn": "সর্বস্বত্ব সংরক্ষিত|এখানে ক্লিক করুন|কুকি ব্যবহার কর",
+    "en": r"\ball rights reserved\b|\b(?:accept|uses?|enable) (?:all )?(?:cookies|javascript)\b"
+    r"|\bclick here\b|\bprivacy policy\b|\bterms (?:of (?:use|service)|and conditions)\b"
+    r"|\bsubscribe to our\b|\bskip to (?:main )?content\b",
+    "es": "todos los derechos reservados|(?:acepta|aceptar|utiliza) (?:las )?cookies"
+    "|haga clic aqui|politica de privacidad",
+    "fr": "tous droits reserves|(?:accepter|utilise) (?:des |les )?cookies|cliquez ici"
+    "|politique de confidentialite",
+    "ha": "dukkan hakkoki an kiyaye|danna nan|manufar sirri",
+    "hi": "सर्वाधिकार सुरक्षित|यहाँ क्लिक करें|यहां क्लिक करें|कुकीज़ का उपयोग|गोपनीयता नीति",
+    "id": "hak cipta dilindungi|klik di sini|kebijakan privasi",
+    "pt": "todos os direitos reservados|(?:aceitar|utiliza) (?:os )?cookies|clique aqui",
+    "ru": "все права защищены|использует (?:фаилы )?cookie|нажмите здесь"
+    "|политика конфиденциальности",
+    "sw": "haki zote zimehifadhiwa|bofya hapa|sera ya faragha|hutumia vidakuzi|tumia vidakuzi",
+    "th": "สงวนลิขสิทธิ์|คลิกที่นี่|นโยบายความเป็นส่วนตัว|ใช้คุกกี้",
+    "zh": "版权所有|保留所有权利|点击这里|点击此处|隐私政策|使用cookie",
+}
+
 _INABILITY_WITHIN = 60  # characters between the apology and what cannot be done
 
 
@@ -190,6 +213,7 @@ def _any(patterns: tuple[str, ...] | list[str]) -> regex.Pattern[str]:
 
 
 LEAK = _any([*LEAKED_MARKS, *(p for talk in LEAKED_TALK.values() for p in talk)])
+BOILERPLATE = _any([*BOILERPLATE_PHRASES.values()])
 REFUSAL = regex.compile(
     r"\A\W*(?:"
     + "|".join(

@@ -9,16 +9,21 @@ in canonical characters, so that no filter leans on spaces that half of the scri
 """
 
 from sdg.filters.base import Candidate, Filter, FilterConfig
-from sdg.filters.broken import markup
+from sdg.filters.broken import boilerplate, markup, mixed_script
 from sdg.filters.copies import copied, same
 from sdg.filters.language import candidates, language, unverified
+from sdg.filters.negatives import label, negatives
+from sdg.filters.personal import masked, personal
 from sdg.filters.shape import length, repetition
 from sdg.filters.talk import prompt_leak, refusal
 
 # In the order that they are asked; the first reason counts.
 FILTERS: dict[str, Filter] = {
     found.name: found
-    for found in (length, markup, refusal, prompt_leak, copied, same, repetition, language)
+    for found in (
+        *(length, markup, mixed_script, boilerplate, personal, refusal, prompt_leak),
+        *(copied, same, negatives, label, repetition, language),
+    )
 }
 
-__all__ = ["FILTERS", "Candidate", "Filter", "FilterConfig", "candidates", "unverified"]
+__all__ = ["FILTERS", "Candidate", "Filter", "FilterConfig", "candidates", "masked", "unverified"]

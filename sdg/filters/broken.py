@@ -2,7 +2,8 @@
 
 import regex
 
-from sdg.filters.base import Candidate, FilterConfig, reasons
+from sdg import phrases
+from sdg.filters.base import Candidate, FilterConfig, fold, reasons
 from sdg.text import weight
 
 _TAG = regex.compile(
@@ -17,19 +18,72 @@ _URL = regex.compile(r"(?:https?://|www\.)\S+", regex.IGNORECASE)
 _MOJIBAKE = regex.compile(r"Ã[©¨¡³±§¼¶¤ª«­ ]|â€[™œ¦“”˜\x9d]|(?:[ÐÑ][\x80-\xbf°±²³µ¸º»¼½¾]){2}")
 
 
+_MARKDOWN = regex.compile(r"\A\s*#{1,6} |\*\*\S[^*]*\*\*|\]\(https?://")
+# Controls, halves of surrogate pairs, private use, and piles of accents.
+_NO_TEXT = regex.compile(r"[\p{Cc}\p{Cs}\p{Co}--[\n\r\t]]|\p{Mn}{5}", regex.V1)
+
+
 @reasons("broken_text", "markup")
 def markup(row: Candidate, config: FilterConfig) -> str | None:
-    """Replacement characters, mojibake, HTML tags and entities, and queries that are an address.
+    """Replacement characters, mojibake and controls; HTML, Markdown, queries that are an address.
 
     They tell of a page that was not extracted or a text that was decoded wrongly, which no query
     of a person looks like. C4 (arXiv 1910.10683, 2.2) drops pages with code for the same reason.
     """
     query, positive = row.pair.query, row.pair.positive
-    if any("\ufffd" in text or _MOJIBAKE.search(text) for text in (query, positive)):
-        return "broken_text"
+    for text in (query, positive):
+        if "\ufffd" in text or _MOJIBAKE.search(text) or _NO_TEXT.search(text):
+            return "broken_text"
     # An entity or two ("&gt; 90 %") spoil no passage.
     if _ENTITY.search(query) or len(_ENTITY.findall(positive)) > MAX_ENTITIES:
         return "markup"
-    if _TAG.search(query) or _TAG.search(positive):
+    if _TAG.search(query) or _TAG.search(positive) or _MARKDOWN.search(query):
         return "markup"
     return "markup" if _URL.search(query) and not weight(_URL.sub("", query)) else None
+
+
+_MIXED_WORD = regex.compile(
+    r"[\p{L}\p{M}]*(?:\p{Latin}[\p{Cyrillic}\p{Greek}]|[\p{Cyrillic}\p{Greek}]\p{Latin}"
+    r"|\p{Cyrillic}\p{Greek}|\p{Greek}\p{Cyrillic})[\p{L}\p{M}]*"
+)
+MIN_MIXED = 4  # letters of a word; "nм" and "μg" are units
+_SCRIPTS = tuple(
+    regex.compile(rf"\p{{{script}}}+")
+    for script in (
+        *("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Ethiopic", "Devanagari", "Bengali"),
+        *("Tamil", "Telugu", "Thai", "Khmer", "Myanmar", "Georgian", "Armenian", "Hangul"),
+    )
+)
+_JAPANESE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]+")
+MIN_OF_SCRIPT, MANY_SCRIPTS = 2, 4  # letters; scripts, in a text of less than so many words of each
+
+
+@reasons("mixed_script")
+def mixed_script(row: Candidate, config: FilterConfig) -> str | None:
+    """Words put together of look-alike letters, and texts in which a model fell from script to
+    script."""
+    for text in (row.pair.query, row.pair.positive):
+        if not text.isascii() and (_has_mixed_words(text) or _num_scripts(text) >= MANY_SCRIPTS):
+            return "mixed_script"
+    return None
+
+
+def _has_mixed_words(text: str) -> bool:
+    return any(len(word[0]) >= MIN_MIXED for word in _MIXED_WORD.finditer(text))
+
+
+def _num_scripts(text: str) -> int:
+    """Scripts that a text has some letters of; a long one may quote them, each once."""
+    least = max(MIN_OF_SCRIPT, len(text) // 50)
+    found = (sum(map(len, one.findall(text))) >= least for one in (*_SCRIPTS, _JAPANESE))
+    return sum(found)
+
+
+PER_BOILERPLATE = 250  # characters of a text, in which one such phrase is too many
+
+
+@reasons("boilerplate")
+def boilerplate(row: Candidate, config: FilterConfig) -> str | None:
+    """What pages say beside their text: cookies, rights reserved, newsletters, JavaScript."""
+    hits = len(phrases.BOILERPLATE.findall(fold(row.pair.positive)))
+    return "boilerplate" if hits * PER_BOILERPLATE > len(row.pair.positive) else None

@@ -12,7 +12,7 @@ PRIOR = 2_000.0  # n-grams of the mix of all languages, that smooth a corpus's c
 MIN_NGRAMS = 8_000  # a corpus of fewer says too little
 SPAN = 32  # n-grams: about a question
 FEW = 0.005  # of the corpus's own spans may be less like it than `likeness - spread`
-SPARE = 0.3  # for texts of another kind than the corpus
+SPARE = 0.6  # for texts of another kind than the corpus
 LEAST_NOISE = 0.6  # of a long text, of the spread: its subject does not average out
 
 

@@ -78,7 +78,7 @@ class Policy:
     latin: bool  # written in Latin letters
     own: frozenset[str]  # codes that py3langid may know the language itself by
     kin: frozenset[str]  # ... and those that it may be taken for in good faith
-    pivots: tuple[str, ...]  # those that are strangers to it
+    pivots: tuple[str, ...]  # strangers in Latin or its own scripts; the rest by script alone
 
 
 def _letters(scripts: list[str] | tuple[str, ...], outside: bool) -> regex.Pattern[str]:
@@ -110,7 +110,13 @@ def policy(lang: str) -> Policy:
     found, codes = language(lang), {language(lang).base, standard_code(lang)}
     kin = {code for group in _GROUPS if codes & set(group.split()) for code in group.split()}
     related = codes | kin
-    strangers = [p for p in PIVOTS if p not in related and not codes & set(_PIVOT_KIN[p].split())]
+    strangers = [
+        pivot
+        for pivot in PIVOTS
+        if pivot not in related
+        and not codes & set(_PIVOT_KIN[pivot].split())
+        and {"Latn", *found.scripts} & set(language(pivot).scripts)
+    ]
     iso = langcodes.get(found.base).maximize().script or "Latn"
     # Serbian alone is known to py3langid in both its scripts.
     usual = found.scripts if found.base == "sr" else language(f"{found.base}-{iso}").scripts

@@ -36,10 +36,11 @@ WRONG_SCRIPT = "wrong_script"
 WRONG_LANGUAGE = "wrong_language"
 
 MIN_WEIGHT = 12  # below it a text is accepted unverified; in letters, as `sdg.text.weight` has it
+ENOUGH = 160  # characters, in which a text that is long enough has shown it
 BATCH_BYTES = 400_000  # of text scored at once: 60 MB of working memory
 # Natural logarithms of likelihood ratios. A stretch in a pivot must gain so much, in a text of no
 # n-grams and for each n-gram more: a longer text has more names and quotations in it.
-TURN, TURN_EACH, MAX_TURN = 12.0, 0.2, 130.0
+TURN, TURN_EACH, MIN_TURN, MAX_TURN = 8.0, 0.3, 16.0, 200.0
 IN_NAME = 0.3  # of its gain counts, where an n-gram is in a word that begins with a capital
 STRANGER = 0.75  # a stranger's lead, over the square root of the text's bytes
 KIN = 3.0  # a kin's lead, from which it is the run's own corpus that tells them apart
@@ -84,16 +85,13 @@ class Verifier:
     @classmethod
     def fit(cls, samples: Mapping[str, Sequence[str]]) -> "Verifier":
         """Fit on texts of a corpus by language, without those that are plainly in another."""
-        plain = cls()
-        clean = {
-            lang: [
-                text
-                for text, found in zip(texts, plain.check(texts, lang), strict=True)
-                if not found.reason
-            ]
-            for lang, texts in samples.items()
-        }
-        return cls({lang: one for lang, texts in clean.items() if (one := fit(texts))})
+        plain, fitted = cls(), {}
+        for lang, texts in samples.items():
+            verdicts = plain.check(texts, lang)
+            clean = [t for t, found in zip(texts, verdicts, strict=True) if not found.reason]
+            if one := fit(clean):
+                fitted[lang] = one
+        return cls(fitted)
 
     def save(self, path: Path) -> None:
         """Write what was fitted as one .npz file."""
@@ -104,10 +102,6 @@ class Verifier:
         """Read what `save` wrote."""
         return cls(load(path))
 
-    def knows(self, lang: str) -> bool:
-        """True where it can tell texts of a language: from its corpus, or py3langid does."""
-        return self._view(lang).exact
-
     def check(self, texts: Sequence[str], lang: str) -> list[Verdict]:
         """A verdict for each text, of which all should be in one language."""
         view, verdicts = self._view(lang), [_UNVERIFIED] * len(texts)
@@ -115,7 +109,7 @@ class Verifier:
         for i, text in enumerate(texts):
             if is_foreign(text, view.policy):
                 verdicts[i] = Verdict(WRONG_SCRIPT, True)
-            elif weight(text) >= MIN_WEIGHT:
+            elif weight(text[:ENOUGH]) >= MIN_WEIGHT:
                 asked.append((i, text))
         for batch in _batches(asked):
             found = self._check([text for _, text in batch], view)
@@ -148,12 +142,12 @@ class Verifier:
 
     def _turns(self, found: Features, view: _View) -> np.ndarray:
         """Which texts turn into a pivot, (B,) bool."""
-        limit_B = np.minimum(TURN + TURN_EACH * found.num_B, MAX_TURN)
+        limit_B = np.clip(TURN + TURN_EACH * found.num_B, MIN_TURN, MAX_TURN)
         turned_B = np.zeros(len(limit_B), dtype=bool)
         gains_NP = view.turns_FP[found.ids_N]
         gains_NP[found.in_name_N[:, None] & (gains_NP > 0)] *= IN_NAME
-        for pivot in range(gains_NP.shape[1]):
-            turned_B |= strongest_segment(gains_NP[:, pivot], found) > limit_B
+        for gains_N in gains_NP.T:
+            turned_B |= strongest_segment(gains_N, found) > limit_B
         return turned_B
 
     def _leads(self, found: Features, view: _View) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field, SerializeAsAny, field_validator
 
-from sdg.filters import FILTERS, Candidate, FilterConfig, candidates, unverified
+from sdg.filters import FILTERS, Candidate, FilterConfig, candidates, masked, unverified
 from sdg.langid import Verifier
-from sdg.schema import Pair
+from sdg.schema import Pair, to_table
 from sdg.stage import NO_INPUT, Context, Inputs, Result, Shard, Stage, split
 
 VERIFIER = "languages.npz"
@@ -66,12 +66,20 @@ class FilterStage(Stage):
         return Verifier.load(ctx.dir / VERIFIER) if "language" in self.filters else None
 
     def run(self, shard: Shard, ctx: Context, state: Verifier | None) -> Result:
-        pairs = [Pair.model_validate(row) for row in shard.table.to_pylist()]
+        given = [Pair.model_validate(row) for row in shard.table.to_pylist()]
+        pairs = [masked(pair) for pair in given] if self._masks else given
         rows = candidates(pairs, state)
         reasons = [self._reason(row) for row in rows]
         marks = [unverified(row) if state else row.pair.unverified for row in rows]
-        table = _with_unverified(shard.table, marks)
-        return split(table, reasons, _counters(marks, reasons))
+        num_masked = sum(a is not b for a, b in zip(given, pairs, strict=True))
+        table = to_table(pairs, Pair) if num_masked else shard.table
+        counters = {**_counters(marks, reasons), "masked": num_masked}
+        return split(_with_unverified(table, marks), reasons, counters)
+
+    @property
+    def _masks(self) -> bool:
+        """True where personal data is to be masked, before any filter is asked."""
+        return getattr(self.filters.get("personal"), "action", "") == "mask"
 
     def _reason(self, row: Candidate) -> str | None:
         for name, config in self.filters.items():

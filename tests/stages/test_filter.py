@@ -36,7 +36,7 @@ def test_unverified_rows_are_kept_and_counted():
     results = run_stage(FilterStage(), sharded([GOOD, NAME, UNKNOWN, SHORT], Pair))
     (result,) = [r for r in results.values() if r.num_kept]
     assert result.num_kept == 3
-    assert result.counters == {"unverified_query": 2, "unverified_positive": 0}
+    assert result.counters == {"unverified_query": 2, "unverified_positive": 0, "masked": 0}
     assert [row.unverified for row in kept_rows(results, Pair)] == [[], ["query"], ["query"]]
 
 
@@ -55,6 +55,17 @@ def test_the_verifier_is_fitted_on_the_runs_passages():
     assert [row.unverified for row in kept_rows(plain, Pair)] == [["query", "positive"]] * 2
 
 
+def test_personal_data_is_masked_where_the_profile_says_so():
+    row = make_pair("barua pepe ya Asha ni asha@example.org au +254 712 345678")
+    drop = FilterStage.model_validate({"filters": {"personal": None}})
+    assert reasons(run_stage(drop, sharded([row, GOOD], Pair))) == ["personal_data"]
+    mask = FilterStage.model_validate({"filters": {"personal": {"action": "mask"}}})
+    results = run_stage(mask, sharded([row, GOOD], Pair))
+    query = "barua pepe ya Asha ni [EMAIL] au [PHONE]"
+    assert kept_rows(results, Pair) == [row.model_copy(update={"query": query}), GOOD]
+    assert [result.counters["masked"] for result in results.values()] == [1]
+
+
 def test_without_the_language_filter_nobody_looks():
     stage = FilterStage.model_validate({"filters": {"length": None}})
     (row,) = kept_rows(run_stage(stage, sharded([NAME], Pair)), Pair)
@@ -64,7 +75,7 @@ def test_without_the_language_filter_nobody_looks():
 def test_no_rows_pass_through():
     (result,) = run_stage(FilterStage(), sharded([], Pair)).values()
     assert result.num_kept == result.dropped.num_rows == 0
-    assert result.counters == {"unverified_query": 0, "unverified_positive": 0}
+    assert result.counters == {"unverified_query": 0, "unverified_positive": 0, "masked": 0}
 
 
 def test_all_filters_are_on_by_default():

@@ -1,0 +1,45 @@
+"""Negatives that answer, and texts that tell their label."""
+
+from rapidfuzz import fuzz
+
+from sdg.filters.base import Candidate, FilterConfig, plain, reasons
+from sdg.text import weight
+
+NEAR = 95.0  # rapidfuzz's ratio, from which two texts are the same but for a slip
+LEAST = 20  # weight of a positive that may be looked for inside a negative: shorter ones are words
+LEAST_LABEL = 5  # weight of a label; "war" is in "warm"
+
+
+@reasons("negative_answers", "negative_equals_query")
+def negatives(row: Candidate, config: FilterConfig) -> str | None:
+    """A negative that is the positive or holds it answers the query: training on it teaches wrong.
+
+    False negatives are what RLHN (arXiv 2505.16967) finds in every public set; those that an LLM
+    writes into the pair itself need no model to be found.
+    """
+    query, positive = plain(row.pair.query), plain(row.pair.positive)
+    long = weight(row.pair.positive) >= LEAST
+    for text in row.pair.negatives:
+        negative = plain(text)
+        if negative == query:
+            return "negative_equals_query"
+        if negative == positive or (long and positive in negative):
+            return "negative_answers"
+        if long and fuzz.ratio(negative, positive, score_cutoff=NEAR):
+            return "negative_answers"
+    return None
+
+
+@reasons("label_leak")
+def label(row: Candidate, config: FilterConfig) -> str | None:
+    """A text to be classified that has its label in it, word for word, and none of the others.
+
+    A model then learns to find the word, not to classify.
+    """
+    pair = row.pair
+    if pair.task != "classification" or weight(pair.positive) < LEAST_LABEL:
+        return None
+    query = plain(pair.query)
+    if plain(pair.positive) not in query or any(plain(text) in query for text in pair.negatives):
+        return None
+    return "label_leak"

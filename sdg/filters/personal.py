@@ -1,0 +1,120 @@
+"""Personal data: e-mail addresses, and numbers of phones, cards, accounts and identity papers."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Literal
+
+import langcodes
+import phonenumbers
+import regex
+from stdnum import iban, luhn
+from stdnum.br import cpf
+from stdnum.cn import ric
+from stdnum.es import dni, nie
+from stdnum.fr import nir
+from stdnum.in_ import aadhaar, pan
+from stdnum.us import ssn
+from stdnum.za import idnr
+
+from sdg.filters.base import Candidate, FilterConfig, reasons
+from sdg.languages import language
+from sdg.schema import Pair
+
+_EMAIL = regex.compile(r"[\w.+-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.\p{L}{2,}")
+_PHONE = regex.compile(
+    r"(?<![\p{L}\p{N}.])[+(]?\p{Nd}(?:[\s().-]{0,2}\p{Nd}){6,14}(?![\p{L}\p{N}])"
+)
+_CARD = regex.compile(r"(?<![\p{L}\p{N}])[3-6]\d(?:[ -]?\d){11,17}(?![\p{L}\p{N}])")
+# Numbers with a check digit of their own, in the form they are written in: a bare run of digits may
+# be anything.
+_PAPERS: tuple[tuple[regex.Pattern[str], Callable[[str], bool]], ...] = tuple(
+    (regex.compile(rf"(?<![\p{{L}}\p{{N}}-]){pattern}(?![\p{{L}}\p{{N}}-])"), is_valid)
+    for pattern, is_valid in (
+        (r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?", iban.is_valid),
+        (r"\d{3}\.\d{3}\.\d{3}-\d{2}", cpf.is_valid),
+        (r"\d{17}[\dXx]", ric.is_valid),
+        (r"\d{8}-?[A-Z]", dni.is_valid),
+        (r"[XYZ]-?\d{7}-?[A-Z]", nie.is_valid),
+        (r"[12] ?\d{2} ?\d{2} ?\d{2} ?\d{3} ?\d{3} ?\d{2}", nir.is_valid),
+        (r"\d{4}[ -]\d{4}[ -]\d{4}", aadhaar.is_valid),
+        (r"[A-Z]{3}[ABCFGHLJPTK][A-Z]\d{4}[A-Z]", pan.is_valid),
+        (r"\d{3}-\d{2}-\d{4}", ssn.is_valid),
+        (r"\d{13}", idnr.is_valid),
+    )
+)
+_ANY = regex.compile(r"@|\p{Nd}{4}|(?:\p{Nd}[\s().-]?){7}")
+
+
+class PersonalConfig(FilterConfig):
+    """What is done with a pair that has personal data."""
+
+    action: Literal["drop", "mask"] = "drop"  # mask: [EMAIL], [PHONE], [NUMBER] take its place
+
+
+@reasons("personal_data", config=PersonalConfig)
+def personal(row: Candidate, config: PersonalConfig) -> str | None:
+    """An e-mail address, or a number that is somebody's by its form and check digits.
+
+    With `mask`, the filter stage has put marks in their places before any filter is asked.
+    """
+    pair = row.pair
+    texts = [(pair.query, pair.query_lang)]
+    texts += [(text, pair.positive_lang) for text in (pair.positive, *pair.negatives)]
+    found = any(next(_spans(text, lang), None) for text, lang in texts)
+    return "personal_data" if found else None
+
+
+def masked(pair: Pair) -> Pair:
+    """The pair with marks in the place of personal data; the same where there is none."""
+    changes = {
+        "query": mask(pair.query, pair.query_lang),
+        "positive": mask(pair.positive, pair.positive_lang),
+        "document": mask(pair.document, pair.positive_lang),
+        "negatives": [mask(text, pair.positive_lang) for text in pair.negatives],
+    }
+    same = all(getattr(pair, name) == value for name, value in changes.items())
+    return pair if same else pair.model_copy(update=changes)
+
+
+def mask(text: str, lang: str) -> str:
+    """A text with [EMAIL], [PHONE] or [NUMBER] in the place of what is personal."""
+    parts, end = [], 0
+    for start, stop, mark in sorted(_spans(text, lang)):
+        if start >= end:
+            parts += [text[end:start], f"[{mark}]"]
+            end = stop
+    return "".join([*parts, text[end:]])
+
+
+def _spans(text: str, lang: str) -> Iterator[tuple[int, int, str]]:
+    """(start, end, what) of personal data, in code points."""
+    if not _ANY.search(text):
+        return
+    for found in _EMAIL.finditer(text):
+        yield *found.span(), "EMAIL"
+    for found in _CARD.finditer(text):
+        if luhn.is_valid(regex.sub(r"[ -]", "", found[0])):
+            yield *found.span(), "NUMBER"
+    for pattern, is_valid in _PAPERS:
+        for found in pattern.finditer(text):
+            if is_valid(found[0]):
+                yield *found.span(), "NUMBER"
+    for found in _PHONE.finditer(text):
+        if _is_phone(found[0], _region(lang)):
+            yield *found.span(), "PHONE"
+
+
+def _is_phone(text: str, region: str | None) -> bool:
+    """A valid number with its country's code, or as it is dialled in the language's country."""
+    if not text.startswith(("+", "0", "(0", "(+")) and text[0].isascii():
+        return False
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(text, region))
+    except phonenumbers.NumberParseException:
+        return False
+
+
+@lru_cache(maxsize=256)
+def _region(lang: str) -> str | None:
+    """The country that most speakers live in, as CLDR has it."""
+    return langcodes.get(language(lang).code).maximize().territory
