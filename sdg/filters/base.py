@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from sdg import phrases
 from sdg.langid import Verdict
 from sdg.schema import Pair
-from sdg.text import canonical
+from sdg.text import canonical, weight
 
 WRITTEN = "written"  # provenance.strategy of what a language model wrote
 
@@ -60,3 +60,4 @@ def reasons(*names: str, config: type[FilterConfig] = FilterConfig) -> Callable[
 # Several filters ask for the same, and a document's pairs come one after the other.
 plain = lru_cache(maxsize=512)(canonical)
 fold = lru_cache(maxsize=512)(phrases.fold)
+size_of = lru_cache(maxsize=512)(weight)

@@ -1,5 +1,7 @@
 """Pages that were not extracted and texts that were decoded wrongly."""
 
+from functools import lru_cache
+
 import regex
 
 from sdg import phrases
@@ -54,6 +56,7 @@ _SCRIPTS = tuple(
         *("Tamil", "Telugu", "Thai", "Khmer", "Myanmar", "Georgian", "Armenian", "Hangul"),
     )
 )
+_LOOK_ALIKE = _SCRIPTS[:3]  # each other's letters
 _JAPANESE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]+")
 MIN_OF_SCRIPT, MANY_SCRIPTS = 2, 4  # letters; scripts, in a text of less than so many words of each
 
@@ -62,21 +65,32 @@ MIN_OF_SCRIPT, MANY_SCRIPTS = 2, 4  # letters; scripts, in a text of less than s
 def mixed_script(row: Candidate, config: FilterConfig) -> str | None:
     """Words put together of look-alike letters, and texts in which a model fell from script to
     script."""
-    for text in (row.pair.query, row.pair.positive):
-        if not text.isascii() and (_has_mixed_words(text) or _num_scripts(text) >= MANY_SCRIPTS):
-            return "mixed_script"
-    return None
+    is_mixed = _is_mixed(row.pair.query) or _is_mixed(row.pair.positive)
+    return "mixed_script" if is_mixed else None
+
+
+@lru_cache(maxsize=512)
+def _is_mixed(text: str) -> bool:
+    if text.isascii():
+        return False
+    return _has_mixed_words(text) or _num_scripts(text) >= MANY_SCRIPTS
 
 
 def _has_mixed_words(text: str) -> bool:
+    letters = "".join(set(text))
+    if sum(bool(one.search(letters)) for one in _LOOK_ALIKE) < 2:
+        return False
     return any(len(word[0]) >= MIN_MIXED for word in _MIXED_WORD.finditer(text))
 
 
 def _num_scripts(text: str) -> int:
     """Scripts that a text has some letters of; a long one may quote them, each once."""
+    letters = "".join(set(text))
+    there = [one for one in (*_SCRIPTS, _JAPANESE) if one.search(letters)]
+    if len(there) < MANY_SCRIPTS:
+        return len(there)
     least = max(MIN_OF_SCRIPT, len(text) // 50)
-    found = (sum(map(len, one.findall(text))) >= least for one in (*_SCRIPTS, _JAPANESE))
-    return sum(found)
+    return sum(sum(map(len, one.findall(text))) >= least for one in there)
 
 
 PER_BOILERPLATE = 250  # characters of a text, in which one such phrase is too many
@@ -85,5 +99,10 @@ PER_BOILERPLATE = 250  # characters of a text, in which one such phrase is too m
 @reasons("boilerplate")
 def boilerplate(row: Candidate, config: FilterConfig) -> str | None:
     """What pages say beside their text: cookies, rights reserved, newsletters, JavaScript."""
-    hits = len(phrases.BOILERPLATE.findall(fold(row.pair.positive)))
+    hits = _num_boilerplate(row.pair.positive)
     return "boilerplate" if hits * PER_BOILERPLATE > len(row.pair.positive) else None
+
+
+@lru_cache(maxsize=512)
+def _num_boilerplate(text: str) -> int:
+    return len(phrases.BOILERPLATE.findall(fold(text)))

@@ -3,8 +3,7 @@
 from pydantic import Field
 from rapidfuzz import fuzz
 
-from sdg.filters.base import Candidate, FilterConfig, plain, reasons
-from sdg.text import weight
+from sdg.filters.base import Candidate, FilterConfig, plain, reasons, size_of
 
 
 class CopiedConfig(FilterConfig):
@@ -26,7 +25,7 @@ def copied(row: Candidate, config: CopiedConfig) -> str | None:
     query = plain(row.pair.query)
     if row.pair.provenance.strategy == "inverse_cloze":
         return "query_in_positive" if query in plain(row.pair.positive) else None
-    size = weight(row.pair.query)
+    size = size_of(row.pair.query)
     if not row.is_written or size < config.min_weight:
         return None
     document = plain(row.pair.document)

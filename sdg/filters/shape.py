@@ -1,11 +1,11 @@
 """Texts that are too short, too long, or say the same over and over."""
 
 from collections import Counter
+from functools import lru_cache
 
 from pydantic import Field
 
-from sdg.filters.base import Candidate, FilterConfig, plain, reasons
-from sdg.text import weight
+from sdg.filters.base import Candidate, FilterConfig, plain, reasons, size_of
 
 
 class LengthConfig(FilterConfig):
@@ -34,7 +34,7 @@ def length(row: Candidate, config: LengthConfig) -> str | None:
         ("query", row.pair.query, config.min_query, config.max_query),
         ("positive", row.pair.positive, config.min_positive, config.max_positive),
     ):
-        size = weight(text)
+        size = size_of(text)
         if size < low:
             return f"{name}_too_short"
         if size > high:
@@ -65,6 +65,7 @@ def repetition(row: Candidate, config: RepetitionConfig) -> str | None:
     return "repetition" if repeats else None
 
 
+@lru_cache(maxsize=512)
 def _repeats(text: str, config: RepetitionConfig) -> bool:
     bare = plain(text)
     if len(bare) < _MIN_CHARACTERS:
