@@ -122,7 +122,7 @@ def test_reasons(tmp_path: Path) -> None:
     }
     assert [seed["text"] for seed in seeds(results)] == [TEXT, OTHER]
     table = results[0].dropped
-    assert table.schema.names == [*Document.model_fields, "reason"]
+    assert table.schema.names == [*Document.model_fields, "reason", "detail"]
     assert table.to_pylist()[0]["error"] == "no_text"
 
 
