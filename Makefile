@@ -63,7 +63,7 @@ $(HAS)/%: $(PINS)
 
 # --- Commands -----------------------------------------------------------------------------------
 .PHONY: help setup generate preview lint-prompts languages report export train merge e2e evaluate \
-        lint fmt test bench lock clean language-given bench-given no-python
+        ablate probe lint fmt test bench lock clean language-given bench-given no-python
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -117,6 +117,19 @@ evaluate: $(HAS)/base+train+evaluate ## measure models: make evaluate MODEL=<fol
 ##   [TASKS=<mteb names> ARGS=]; DATA is in BEIR's layout or a table; two models are compared
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,model:MODEL data:DATA tasks:TASKS) \
 	$(PY) -m pipelines.evaluate "$$@"
+
+ablate: $(HAS)/base+train+evaluate+test ## which data, losses, merges help: make ablate CONFIG=<matrix>
+##   [CORPUS= MODEL= RUN= ARGS=]; tables with intervals in ablations/<RUN>; see ablate_strategies
+	@[ -n "$$MBEGU_CONFIG" ] || { \
+	  echo "Which matrix? make ablate CONFIG=ablate_strategies, or a YAML file" >&2; exit 2; }
+	@eval "set -- $$MBEGU_ARGS"; $(call prepend,config:CONFIG corpus:CORPUS model:MODEL run:RUN) \
+	$(PY) -m pipelines.ablate "$$@"
+
+probe: $(HAS)/base+train+evaluate+test ## rank a run's prompts, models, strategies: make probe RUN=sw
+##   [DATA=<evaluation folders> MODEL= PAIRS= ARGS=]; their shares as a profile in probes/<RUN>
+	@[ -n "$$MBEGU_RUN" ] || { echo "Which run? make probe RUN=<name>" >&2; exit 2; }
+	@eval "set -- $$MBEGU_ARGS"; $(call prepend,run:RUN data:DATA model:MODEL pairs:PAIRS) \
+	$(PY) -m pipelines.probe "$$@"
 
 language-given:
 	@[ -n "$$MBEGU_LANG$$MBEGU_CONFIG" ] || { \

@@ -66,7 +66,8 @@ def bundled(lang: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in lines]
 
 
-def _write_lines(path: Path, rows: Sequence[dict[str, str]]) -> None:
+def write_lines(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Write JSON Lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8")
@@ -76,9 +77,9 @@ def write_titles(folder: Path, documents: Sequence[dict[str, str]], others: Sequ
     """An evaluation set in BEIR's layout: titles ask for their texts, among these and `others`."""
     texts = [document["text"] for document in documents]
     rows = [{"_id": f"d{i}", "title": "", "text": t} for i, t in enumerate([*texts, *others])]
-    _write_lines(folder / "corpus.jsonl", rows)
+    write_lines(folder / "corpus.jsonl", rows)
     queries = [{"_id": f"q{i}", "text": d["title"]} for i, d in enumerate(documents)]
-    _write_lines(folder / "queries.jsonl", queries)
+    write_lines(folder / "queries.jsonl", queries)
     judged = "".join(f"q{i}\td{i}\t1\n" for i in range(len(documents)))
     (folder / "qrels").mkdir(exist_ok=True)
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
@@ -90,7 +91,7 @@ def make_examples(lang: str, corpus: str | None, run: str, folder: Path) -> tupl
     documents = bundled(lang)
     kept_out = documents if corpus else documents[1::2]
     if not corpus:
-        _write_lines(folder / f"corpus.{lang}.jsonl", documents[::2])
+        write_lines(folder / f"corpus.{lang}.jsonl", documents[::2])
         corpus = str(folder / f"corpus.{lang}.jsonl")
     if generate.main(["--lang", lang, "--run", run, "--corpus", corpus]):
         raise UserError(f"RUN={run}: no examples were made; see above")

@@ -1,6 +1,7 @@
 """Settings from a YAML file and from the command line, checked against a pydantic model.
 
-`pipelines/configs/*.yaml` come along: profiles of `generate`, and `train_*` of `train`.
+`pipelines/configs/*.yaml` come along: profiles of `generate`, `train_*` of `train`, and `ablate_*`
+of `ablate`.
 """
 
 import difflib
@@ -16,13 +17,14 @@ from sdg.errors import UserError
 from sdg.yaml12 import load_yaml
 
 CONFIGS_DIR = Path(__file__).parent / "configs"
+PREFIXES = ("train_", "ablate_")
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def config_names(prefix: str = "") -> list[str]:
     """Names of the files that come along: those with the prefix, or those of `generate`."""
     names = sorted(path.stem for path in CONFIGS_DIR.glob("*.yaml"))
-    return [name for name in names if name.startswith(prefix or "train_") == bool(prefix)]
+    return [name for name in names if name.startswith(prefix or PREFIXES) == bool(prefix)]
 
 
 def find_config(config: str, prefix: str = "") -> Path:
@@ -62,12 +64,23 @@ def read_settings(model: type[Settings], path: Path, changes: Mapping[str, Any])
         raise UserError(f"{path}: cannot be read ({error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: must be 'key: value' lines")
+    return check_settings(model, values, str(path), changes)
+
+
+def check_settings(
+    model: type[Settings], values: dict[str, Any], where: str, changes: Mapping[str, Any]
+) -> Settings:
+    """Settings with changes by dotted key on top.
+
+    Raises:
+        UserError: `where` they are from (or the flag), the key, and what is wrong.
+    """
     for key, value in changes.items():
         _put(values, key, value)
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, model, path, changes)) from None
+        raise UserError(_explain(error, model, where, changes)) from None
 
 
 def _parse_yaml(text: str, where: str) -> Any:
@@ -91,18 +104,18 @@ def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _explain(
-    error: ValidationError, model: type[BaseModel], path: Path, changes: Mapping[str, Any]
+    error: ValidationError, model: type[BaseModel], source: str, changes: Mapping[str, Any]
 ) -> str:
     first = error.errors()[0]
     keys, allowed = _walk(model, first["loc"])
     key = ".".join(keys)
-    where = f"--set {key}" if key in changes else f"{path}: {key}"
+    where = f"--set {key}" if key in changes else f"{source}: {key}" if key else source
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], allowed, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         return f"{where}: unknown key; {hint}allowed: {', '.join(allowed)}"
     given = f" (given: {first['input']!r})" if not isinstance(first["input"], dict) else ""
-    return f"{where}: {first['msg']}{given}"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}{given}"
 
 
 def _walk(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], list[str]]:
@@ -119,13 +132,14 @@ def _walk(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], 
         if isinstance(part, str):  # a number is a place in a list
             standing = here
             fields = [m.model_fields[part] for m in here if part in m.model_fields]
-            here = [inner for field in fields for inner in _models(field.annotation)]
+            if fields:  # else it is a key that the user named, of values of the same models
+                here = [inner for field in fields for inner in _models(field.annotation)]
     return keys, [name for m in standing[:1] for name in m.model_fields]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) in (Annotated, Union, types.UnionType, tuple):
+    if get_origin(annotation) in (Annotated, Union, types.UnionType, tuple, dict):
         return [model for inner in get_args(annotation) for model in _models(inner)]
     return []

@@ -60,12 +60,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically, readable by people."""
-    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
-    write_atomically(path, lambda temporary: _write_text(temporary, text))
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    write_atomically(path, lambda temporary: _write_bytes(temporary, text.encode()))
 
 
 def _write_bytes(path: Path, data: bytes) -> None:
