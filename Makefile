@@ -18,6 +18,12 @@ MAKEFLAGS += --no-print-directory
 GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED DRY_RUN TASK TASKS PROMPT N BENCH DATA TO PUSH ARGS
 unexport $(GIVEN)
 given = $(if $(filter command%,$(origin $1)),$(value $1))
+# A misspelt one would otherwise be passed over without a word.
+STRANGE := $(foreach name,$(filter-out $(GIVEN) PYTHON UV_% PIP_% MAKE% -%,$(.VARIABLES)),$(if \
+             $(filter command%,$(origin $(name))),$(name)))
+ifneq ($(strip $(STRANGE)),)
+$(error There is no option $(firstword $(STRANGE))=. The options are: $(GIVEN). See make help)
+endif
 $(foreach name,$(GIVEN),$(eval export MBEGU_$(name) := $$(call given,$(name))))
 
 # $(call options,lang:LANG …) is shell text: "$@" becomes --lang="$MBEGU_LANG" … for those given.

@@ -56,6 +56,8 @@ class Checkpoints:
         """
         self.wait()
         folder = self.folder / f"step-{step:08d}"
+        if folder == self.last():
+            return  # stopped again before a step was made: what is there is this very state
         if dist.get_rank() == 0:
             shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed while it wrote
             self._try(lambda: _write_state(folder, state), folder)

@@ -87,7 +87,9 @@ def read_profile(args: argparse.Namespace) -> Profile:
         "seed": args.seed,
     }
     given = {key: value for key, value in flags.items() if value is not None}
-    if args.model and (args.engine or "extractive") == "extractive" and not args.config:
+    changed = {item.partition("=")[0].strip() for item in args.set}
+    names_engine = args.config or changed & {"engine", "engine.name"}
+    if args.model and (args.engine or "extractive") == "extractive" and not names_engine:
         raise UserError("MODEL= needs an engine that runs models: ENGINE=vllm or ENGINE=openai")
     return load_profile(args.config, given, args.set)
 
@@ -117,9 +119,12 @@ def free_memory_gb() -> float:
     """Memory that this process may still take: the machine's, or its control group's if less."""
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(fields["MemAvailable"].split()[0]) * 1024
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    group = Path("/sys/fs/cgroup")
+    limit = group / "memory.max"
     if limit.exists() and (text := limit.read_text().strip()) != "max":
-        free = min(free, int(text) - int(used.read_text()))
+        used = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        free = min(free, int(text) - used + int(stat["inactive_file"]))  # which the kernel gives up
     return free / 2**30
 
 
@@ -272,6 +277,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse_args(argv)
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, _stop)
+    run_dir = RUNS_DIR
     try:
         profile = read_profile(args)
         langs = profile.languages_of(args.lang)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from pipelines.generate import RUNS_DIR, run_dir_of
+from pipelines.generate import run_dir_of
 from pipelines.report_page import write_report
 from sdg.errors import UserError
 
@@ -24,8 +24,6 @@ def main(argv: Sequence[str]) -> int:
     screen = Console(highlight=False, soft_wrap=True)
     names = [name.strip() for name in args.run.split(",") if name.strip()]
     try:
-        if (RUNS_DIR / args.run).is_dir():  # LANG=sw,ha makes a run with a comma in its name
-            names = [args.run]
         if not 1 <= len(names) <= 2:
             raise UserError(f"RUN={args.run}: give one run, or two with a comma between them")
         path = write_report([run_dir_of(name) for name in names])

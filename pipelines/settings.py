@@ -18,6 +18,7 @@ from sdg.yaml12 import load_yaml
 
 CONFIGS_DIR = Path(__file__).parent / "configs"
 PREFIXES = ("train_", "ablate_")
+_PLAIN = (bool, int, float, str)
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
@@ -86,6 +87,8 @@ def check_settings(
 def _parse_yaml(text: str, where: str) -> Any:
     try:
         return load_yaml(text)
+    except RecursionError:
+        raise UserError(f"{where}: too deeply nested") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark and "\n" in text else ""
@@ -109,13 +112,23 @@ def _explain(
     first = error.errors()[0]
     keys, allowed = _walk(model, first["loc"])
     key = ".".join(keys)
-    where = f"--set {key}" if key in changes else f"{source}: {key}" if key else source
+    where = _where(key, source, changes)
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], allowed, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         return f"{where}: unknown key; {hint}allowed: {', '.join(allowed)}"
-    given = f" (given: {first['input']!r})" if not isinstance(first["input"], dict) else ""
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}{given}"
+    if first["type"] == "value_error":  # says what it needs to; what was given may be a secret
+        return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    given = f" (given: {first['input']!r})" if isinstance(first["input"], _PLAIN) else ""
+    return f"{where}: {first['msg']}{given}"
+
+
+def _where(key: str, source: str, changes: Mapping[str, Any]) -> str:
+    """The flag that said it, or the file, and the key."""
+    flag = next((c for c in changes if f"{key}.".startswith(f"{c}.")), None)
+    if flag is None:
+        return f"{source}: {key}" if key else source
+    return f"--set {flag}" if flag == key else f"--set {flag}: {key}"
 
 
 def _walk(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], list[str]]:

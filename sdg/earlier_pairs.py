@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from sdg.corpora import SourceConfig, corpus_files, read_sources
 from sdg.errors import UserError
+from sdg.fingerprints import files_fingerprint
 from sdg.readers import USUAL_PAIR_NAMES, File
 from sdg.schema import ROW_KEY, Example, check_schema
 
@@ -35,10 +36,9 @@ class EarlierPairs:
         self._files = corpus_files(self._config, ())
         self._examples = bool(self._files) and all(map(_holds_examples, self._files))
 
-    def size(self) -> str:
-        """How much there is, in words that change with it."""
-        num_bytes = sum(file.path.stat().st_size for file in self._files)
-        return f"{len(self._files)} files, {num_bytes} bytes"
+    def fingerprint(self) -> str:
+        """What changes with what the pairs say."""
+        return files_fingerprint(file.path for file in self._files)
 
     def tables(self, columns: list[str]) -> Iterator[pa.Table]:
         """The pairs, some at a time; of a row with several positives each is a pair, and a pair's

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from sdg.corpora import label_of
 from sdg.errors import UserError
+from sdg.fingerprints import files_fingerprint
 from sdg.text import normalize
 
 REGISTRY = "mteb:"
@@ -47,7 +48,7 @@ class EvaluationText(NamedTuple):
 
 
 def check_set(name: str) -> str:
-    """Refuse a set that is not there. Returns how much there is, in words that change with it.
+    """Refuse a set that is not there. Returns what changes with what it says.
 
     Raises:
         UserError: no such file or dataset, or a folder without a file that is read.
@@ -57,7 +58,7 @@ def check_set(name: str) -> str:
     if _is_dataset(name):
         return "a dataset"
     files = _files(Path(name).expanduser())
-    return f"{len(files)} files, {sum(file.stat().st_size for file in files)} bytes"
+    return files_fingerprint(files)
 
 
 def read_set(name: str, langs: Sequence[str]) -> Iterator[EvaluationText]:

@@ -13,7 +13,7 @@ import json
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -89,16 +89,23 @@ class _Row(NamedTuple):
 
 
 def write_passages(
-    folder: Path, seeds: Inputs, pairs: Sequence[Inputs], size: int, seed: int
+    folder: Path,
+    seeds: Inputs,
+    pairs: Sequence[Inputs],
+    size: int,
+    seed: int,
+    *,
+    fit: Callable[[str, str], bool],
 ) -> None:
     """Draw at most `size` passages from the seeds and the pairs' documents, by seeded hash, and
     note what is known of them. Holds numbers, not texts.
 
     Args:
         pairs: what each round made; this round's last.
+        fit: whether a seed of this text and language, which no filter has seen, may be drawn.
     """
     order, version = array("Q"), array("Q")
-    for row in _rows(seeds, pairs[-1]):
+    for row in _rows(seeds, pairs[-1], fit):
         order.append(key_of("pool", seed, canonical(row.text)))
         version.append(key_of(row.text, row.lang))  # which of several copies stands for them
     drawn = np.unique(np.frombuffer(order, np.uint64))[:size]
@@ -112,7 +119,7 @@ def write_passages(
     keys, rows = array("Q"), array("Q")
     groups = _bitext_groups(pairs)
     with _Writer(folder / "passages.arrow") as writer:
-        for i, row in enumerate(_rows(seeds, pairs[-1])):
+        for i, row in enumerate(_rows(seeds, pairs[-1], fit)):
             if is_drawn[i]:
                 own = text_key(canonical(row.text))
                 found = [own, *row.keys, *groups.find([own]).tolist()]
@@ -156,10 +163,11 @@ class _Writer:
         self._file.close()
 
 
-def _rows(seeds: Inputs, pairs: Inputs) -> Iterator[_Row]:
+def _rows(seeds: Inputs, pairs: Inputs, fit: Callable[[str, str], bool]) -> Iterator[_Row]:
     for table in seeds.tables(["text", "lang", "source"]):
         for row in table.to_pylist():
-            yield _Row(row["text"], row["lang"], _parallel_keys(row["source"]))
+            if fit(row["text"], row["lang"]):
+                yield _Row(row["text"], row["lang"], _parallel_keys(row["source"]))
     for table in pairs.tables(["document", "positive_lang", "task", "provenance"]):
         for row in table.to_pylist():
             keys = _pair_keys(

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,8 @@ from tests.kill_campaign import outcome
 COUNTS = ("name", "num_in", "num_kept", "num_out", "dropped")
 ROOT = Path(__file__).parent.parent
 SETS = (
-    "engine.timeout_s=2",
-    "engine.concurrency=8",
+    "engine.timeout_s=4",
+    "engine.concurrency=4",
     "stages.infer.reply_attempts=6",  # above the faults that the server makes of one request
     "stages.seed.shard_rows=8",
     "prompts={retrieval/short_query: 3, retrieval/long_question: 1}",
@@ -104,30 +105,34 @@ def disturb(
     arguments: Sequence[str],
     server: FaultyServer,
     moments: Sequence[tuple[int, str]],
-) -> int:
-    """Kill at each moment, given as a number of requests and who is killed; then run to the end.
-    Returns how many times a worker was."""
-    process, num_workers = start(folder, url, arguments), 0
+) -> Counter[str]:
+    """Kill at each moment, given as a number of requests and who is killed, but not before there
+    was a request since the last kill: what only starts up loses nothing. Then run to the end.
+    Returns how often each victim was killed."""
+    process, killed, last = start(folder, url, arguments), Counter[str](), -1
     for number, victim in moments:
         deadline = time.monotonic() + WAIT_S
-        while server.num_requests < number and time.monotonic() < deadline:
+        while server.num_requests < max(number, last + 1) and time.monotonic() < deadline:
             if process.poll() is not None:
                 if process.returncode == 0:
-                    return num_workers  # fewer requests than expected: it is through
+                    return killed  # fewer requests than expected: it is through
                 process = start(folder, url, arguments)
             time.sleep(0.01)
         if victim == "driver":
             process.send_signal(signal.SIGKILL)
             process.wait()
             process = start(folder, url, arguments)
+            killed[victim] += 1
         else:
-            for worker in engine_workers(process.pid):
+            workers = engine_workers(process.pid)
+            for worker in workers:
                 os.kill(worker, signal.SIGKILL)
-                num_workers += 1
-        print(f"  {victim} killed after {server.num_requests} requests", flush=True)
+            killed[victim] += bool(workers)
+        last = server.num_requests
+        print(f"  {victim} killed after {last} requests", flush=True)
     if process.wait() != 0:
         finish(folder, url, arguments)
-    return num_workers
+    return killed
 
 
 def campaign(
@@ -166,8 +171,8 @@ def campaign(
         num_examples=sum(table.num_rows for table in rows.values()),
         calm_requests=calm_requests,
         requests=requests,
-        kills=kills,
-        actor_kills=killed,
+        kills=killed["driver"],
+        actor_kills=killed["worker"],
         faults=faults,
     )
 
@@ -175,7 +180,7 @@ def campaign(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lang", default="sw,en,fr")
-    parser.add_argument("--calls-per-seed", type=int, default=12)
+    parser.add_argument("--calls-per-seed", type=int, default=24)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--actor-kills", type=int, default=10)
     parser.add_argument("--share", type=float, default=0.3, help="of requests that fail")

@@ -29,7 +29,7 @@ from tests.engines.scripted_server import (
 )
 
 MOST_FAULTS = 4  # of requests with the same messages
-STALL_S = 4.0
+STALL_S = 6.0
 LATENCY_S = 0.03
 WRONG_LANGUAGE = (
     "Welche Behörde stellt in dieser Stadt die Genehmigung für einen neuen Brunnen aus?"

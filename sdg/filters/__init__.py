@@ -9,11 +9,11 @@ in canonical characters, so that no filter leans on spaces that half of the scri
 """
 
 from sdg.filters.base import Candidate, Filter, FilterConfig
-from sdg.filters.broken import boilerplate, markup, mixed_script
+from sdg.filters.broken import boilerplate, is_spoilt, markup, mixed_script
 from sdg.filters.copies import copied, same
 from sdg.filters.language import candidates, language, unverified
 from sdg.filters.negatives import label, negatives
-from sdg.filters.personal import masked, personal
+from sdg.filters.personal import is_personal, masked, personal
 from sdg.filters.shape import length, repetition
 from sdg.filters.talk import prompt_leak, refusal
 
@@ -26,4 +26,19 @@ FILTERS: dict[str, Filter] = {
     )
 }
 
-__all__ = ["FILTERS", "Candidate", "Filter", "FilterConfig", "candidates", "masked", "unverified"]
+__all__ = [
+    "FILTERS",
+    "Candidate",
+    "Filter",
+    "FilterConfig",
+    "candidates",
+    "fit_for_rows",
+    "masked",
+    "unverified",
+]
+
+
+def fit_for_rows(passage: str, lang: str) -> bool:
+    """Whether a passage of the corpus that no pair has brought through the filters may stand in a
+    training row, as a negative: not if it is broken, a page's boilerplate or somebody's data."""
+    return not (is_spoilt(passage) or is_personal(passage, lang))

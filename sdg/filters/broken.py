@@ -33,15 +33,22 @@ def markup(row: Candidate, config: FilterConfig) -> str | None:
     of a person looks like. C4 (arXiv 1910.10683, 2.2) drops pages with code for the same reason.
     """
     query, positive = row.pair.query, row.pair.positive
-    for text in (query, positive):
-        if "\ufffd" in text or _MOJIBAKE.search(text) or _NO_TEXT.search(text):
-            return "broken_text"
-    # An entity or two ("&gt; 90 %") spoil no passage.
-    if _ENTITY.search(query) or len(_ENTITY.findall(positive)) > MAX_ENTITIES:
+    if _is_broken(query) or _is_broken(positive):
+        return "broken_text"
+    if _has_markup(positive) or _ENTITY.search(query) or _TAG.search(query):
         return "markup"
-    if _TAG.search(query) or _TAG.search(positive) or _MARKDOWN.search(query):
+    if _MARKDOWN.search(query):
         return "markup"
     return "markup" if _URL.search(query) and not weight(_URL.sub("", query)) else None
+
+
+def _is_broken(text: str) -> bool:
+    return "\ufffd" in text or bool(_MOJIBAKE.search(text) or _NO_TEXT.search(text))
+
+
+def _has_markup(passage: str) -> bool:
+    """Tags, or entities: one or two ("&gt; 90 %") spoil no passage."""
+    return bool(_TAG.search(passage)) or len(_ENTITY.findall(passage)) > MAX_ENTITIES
 
 
 _MIXED_WORD = regex.compile(
@@ -99,10 +106,19 @@ PER_BOILERPLATE = 250  # characters of a text, in which one such phrase is too m
 @reasons("boilerplate")
 def boilerplate(row: Candidate, config: FilterConfig) -> str | None:
     """What pages say beside their text: cookies, rights reserved, newsletters, JavaScript."""
-    hits = _num_boilerplate(row.pair.positive)
-    return "boilerplate" if hits * PER_BOILERPLATE > len(row.pair.positive) else None
+    return "boilerplate" if _is_boilerplate(row.pair.positive) else None
 
 
 @lru_cache(maxsize=512)
-def _num_boilerplate(text: str) -> int:
-    return len(phrases.BOILERPLATE.findall(fold(text)))
+def _is_boilerplate(text: str) -> bool:
+    return len(phrases.BOILERPLATE.findall(fold(text))) * PER_BOILERPLATE > len(text)
+
+
+def is_spoilt(passage: str) -> bool:
+    """Whether a filter of this file drops every pair that has this passage as its positive."""
+    return (
+        _is_broken(passage)
+        or _has_markup(passage)
+        or _is_mixed(passage)
+        or _is_boilerplate(passage)
+    )

@@ -60,8 +60,12 @@ def personal(row: Candidate, config: PersonalConfig) -> str | None:
     pair = row.pair
     texts = [(pair.query, pair.query_lang)]
     texts += [(text, pair.positive_lang) for text in (pair.positive, *pair.negatives)]
-    found = any(next(_spans(text, lang), None) for text, lang in texts)
-    return "personal_data" if found else None
+    return "personal_data" if any(is_personal(text, lang) for text, lang in texts) else None
+
+
+def is_personal(text: str, lang: str) -> bool:
+    """Whether a text has personal data."""
+    return next(_spans(text, lang), None) is not None
 
 
 def masked(pair: Pair) -> Pair:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from sdg.errors import UserError
+from sdg.fingerprints import files_fingerprint
 from sdg.ideas import blank_seed, dedupe_ideas, read_ideas
 from sdg.models import ModelShare
 from sdg.prompting import load_prompt
@@ -50,7 +51,7 @@ class ReadIdeasStage(Stage):
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise UserError(f"ideas.path: {self.path}: no such file; give a run's ideas.parquet")
-        return {**super().fingerprint(), "bytes": path.stat().st_size}
+        return {**super().fingerprint(), "file": files_fingerprint([path])}
 
 
 class BrainstormStage(Stage):

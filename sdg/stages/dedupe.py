@@ -70,9 +70,9 @@ class DedupeStage(Stage):
     against: tuple[str, ...] = ()  # folders of earlier runs, or pairs in files; see EarlierPairs
 
     def fingerprint(self) -> dict[str, Any]:
-        """The settings, and how much there is of what `against` names."""
-        sizes = [EarlierPairs(path).size() for path in self.against]
-        return {**super().fingerprint(), **({"against_sizes": sizes} if sizes else {})}
+        """The settings, and what is in what `against` names."""
+        found = [EarlierPairs(path).fingerprint() for path in self.against]
+        return {**super().fingerprint(), **({"against_content": found} if found else {})}
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
         """Compare all rows; write each shard's verdicts."""

@@ -12,6 +12,7 @@ may read the nearest that are left, and make positives of those that answer the 
 from collections import Counter
 from typing import Any, ClassVar
 
+from sdg.filters import fit_for_rows
 from sdg.miner import Mined, Miner, MiningSettings
 from sdg.passages import Passages, write_passages
 from sdg.schema import Example, Pair, rows_of, to_table
@@ -24,7 +25,7 @@ class MineStage(MiningSettings, Stage):
     """Finds each pair's hard negatives and scores them with the teachers."""
 
     name: ClassVar[str] = "mine"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes = Pair
     gives = Example
     speed_only: ClassVar[frozenset[str]] = frozenset({"part_rows", "memory_mb"})
@@ -53,10 +54,13 @@ class MineStage(MiningSettings, Stage):
         )
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
-        """Draw the passages from all seeds and documents, and let the teachers read them."""
+        """Draw the passages from all seeds that are fit for it and all documents, and let the
+        teachers read them."""
         rounds = [inputs.earlier[ACCEPTED]] if ACCEPTED in inputs.earlier else []
         seeds = inputs.earlier["seed"]
-        write_passages(ctx.dir, seeds, [*rounds, inputs], self.pool_size, ctx.seed)
+        write_passages(
+            ctx.dir, seeds, [*rounds, inputs], self.pool_size, ctx.seed, fit=fit_for_rows
+        )
         passages = Passages(ctx.dir)
         for i, teacher in enumerate(self.teachers):
             teacher.fit(passages.batches(), ctx.dir / f"teacher-{i}.npz")

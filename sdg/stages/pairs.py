@@ -15,6 +15,7 @@ from pydantic import Field
 
 from sdg.corpora import SourceConfig, corpus_files, label_of, read_sources, storable
 from sdg.errors import UserError
+from sdg.fingerprints import files_fingerprint
 from sdg.languages import language
 from sdg.readers import Raw
 from sdg.schema import Seed, rows_of, to_table
@@ -135,10 +136,9 @@ class PairsStage(Stage):
         return split(shard.table, [json.loads(seed.fields).get(ERROR) for seed in seeds])
 
     def fingerprint(self) -> dict[str, Any]:
-        """The settings, and how much the files hold: a changed dataset is another run."""
+        """The settings, and what the files say: a changed dataset is another run."""
         files = corpus_files(self.source, ())
-        num_bytes = sum(file.path.stat().st_size for file in files)
-        return {**super().fingerprint(), "files": f"{len(files)} files, {num_bytes} bytes"}
+        return {**super().fingerprint(), "files": files_fingerprint(file.path for file in files)}
 
 
 def _code(label: str) -> str:

@@ -27,6 +27,7 @@ from sdg import langid
 from sdg.account import slices_of
 from sdg.corpora import CorpusConfig, corpus_files, corpus_name, read_documents
 from sdg.errors import UserError
+from sdg.fingerprints import files_fingerprint
 from sdg.languages import language
 from sdg.schema import Document, Seed, rows_of, to_table
 from sdg.stage import Context, Inputs, Result, Shard, Stage, dropped_rows
@@ -79,8 +80,8 @@ class SeedStage(Stage):
         """The corpus, up to `limit` documents of each language."""
         left = dict.fromkeys(langs, self.limit or sys.maxsize)
         for document in read_documents(self.corpus, langs):
-            lang = langs[0] if len(langs) == 1 else _language_of(document.lang, langs)
-            if lang in left:
+            lang = self.language_of(document.lang, langs)
+            if lang is not None:
                 if not left[lang]:
                     continue
                 left[lang] -= 1
@@ -155,12 +156,11 @@ class SeedStage(Stage):
         return None
 
     def fingerprint(self) -> dict[str, Any]:
-        """The settings, and how much the corpus's files hold: a changed corpus is another run."""
+        """The settings, and what the corpus's files say: a changed corpus is another run."""
         settings = super().fingerprint()
         files = corpus_files(self.corpus, ()) if self.corpus.path else []
         if files:
-            num_bytes = sum(file.path.stat().st_size for file in files)
-            settings["corpus_files"] = f"{len(files)} files, {num_bytes} bytes"
+            settings["corpus_files"] = files_fingerprint(file.path for file in files)
         return settings
 
 

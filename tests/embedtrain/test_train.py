@@ -175,6 +175,16 @@ def test_a_full_disk_leaves_the_last_checkpoint(place: Path, undisturbed: Path) 
     assert difference(model, undisturbed) == 0.0
 
 
+def test_a_finished_training_given_again_keeps_its_checkpoint(place: Path, tmp_path: Path) -> None:
+    config = make(place)
+    assert run(config, tmp_path)
+    (last,) = (tmp_path / "checkpoints").glob("step-*8")
+    written = {path: path.stat().st_mtime_ns for path in last.iterdir()}
+    assert written
+    assert run(config, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in last.iterdir()} == written
+
+
 def test_a_gradient_that_is_not_finite_stops_it(place: Path, tmp_path: Path) -> None:
     config = make(place, optim={"learning_rate": 1e30, "warmup_steps": 0}, checkpoint_steps=1)
     with pytest.raises(UserError, match=r"gradient is not finite.*optim.learning_rate") as caught:

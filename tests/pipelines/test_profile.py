@@ -76,3 +76,26 @@ def test_there_is_a_stage_for_evaluation_sets_where_some_are_named(tmp_path: Pat
         assert [stage.name for stage in pipeline.rounds][4:] == there
     with pytest.raises(UserError, match="stages.decontaminate.against"):
         read(tmp_path, plain, "stages.decontaminate.words=9")
+
+
+SECRET = "hunter2-of-mine"
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        ([f"engine.base_url=https://me:{SECRET}@h.example/v1"], "must hold no user, password"),
+        ([f"engine.base_url=https://h.example/v1?key={SECRET}"], "must hold no user, password"),
+        (["engine.concurrency=much"], r"--set engine.concurrency: .*\(given: 'much'\)"),
+        (["stages={seed: {limit: -1}}"], r"--set stages: stages.seed.limit: .*\(given: -1\)"),
+        (["x=" + "[" * 3000], "too deeply nested"),
+    ],
+)
+def test_a_wrong_flag_is_named_and_no_secret_said_back(
+    tmp_path: Path, sets: list[str], said: str
+) -> None:
+    text = "engine: {name: openai, model: a}\nprompts: {retrieval/short_query: 1}"
+    with pytest.raises(UserError, match=said) as error:
+        read(tmp_path, text, *sets)
+    assert SECRET not in str(error.value)
+    assert ": :" not in str(error.value)

@@ -285,3 +285,15 @@ def test_passages_without_any_score_are_not_always_the_same() -> None:
     examples, _ = run(pairs, unrelated(40))
     used = {text for example in examples for text in example.negatives}
     assert len(used) > 20
+
+
+def test_what_the_filters_would_drop_is_no_negative() -> None:
+    seeds = bundled_seeds("sw")[:12]
+    tail = {
+        "mail": " Andika kwa asha.juma@example.org upate nakala.",
+        "page": " <div class='ad'>Bofya hapa</div>",
+    }
+    spoilt = [make_seed(seeds[0].text + text, id=name) for name, text in tail.items()]
+    examples, _ = run(pairs_of(seeds), [*seeds, *spoilt])
+    assert any(seeds[5].text in example.negatives for example in examples)
+    assert not [text for e in examples for text in e.negatives if "@" in text or "<" in text]

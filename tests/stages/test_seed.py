@@ -260,13 +260,19 @@ def test_bad_settings(settings: dict[str, Any]) -> None:
         SeedStage.model_validate(settings)
 
 
+def test_rows_in_other_languages_are_none_of_the_limit(tmp_path: Path) -> None:
+    rows = [{"text": f"{i} {ENGLISH}", "lang": "en"} for i in range(10)]
+    rows += [{"text": f"{i} {TEXT}", "lang": "sw"} for i in range(8)]
+    found = run(tmp_path, rows, limit=5, check_language=True)
+    assert [row["text"] for row in seeds(found)] == [f"{i} {TEXT}" for i in range(5)]
+
+
 def test_fingerprint_knows_settings_and_corpus(tmp_path: Path) -> None:
     path = write(tmp_path / "c.jsonl", [{"text": TEXT}])
     stage = SeedStage(corpus=CorpusConfig(path=str(path)))
     before = stage.fingerprint()
-    assert before["corpus_files"] == f"1 files, {path.stat().st_size} bytes"
     assert before["shard_rows"] == 128
-    write(path, [{"text": TEXT}, {"text": OTHER}])
+    write(path, [{"text": TEXT[::-1]}])  # as many bytes
     changed = {key for key, value in stage.fingerprint().items() if before[key] != value}
     assert changed == {"corpus_files"}
     assert "corpus_files" not in SeedStage().fingerprint()
