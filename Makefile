@@ -15,7 +15,8 @@ MAKEFLAGS += --no-print-directory
 # MBEGU_<name>, its text as it was typed: $(value) keeps make from expanding it, and the recipes use
 # it quoted, so nothing in it is taken for make's or the shell's syntax. The variables themselves
 # are held back, since make would expand them on export, and LANG=sw is no locale.
-GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED DRY_RUN TASK TASKS PROMPT N BENCH DATA TO PUSH ARGS
+GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED DRY_RUN TASK TASKS PROMPT N BENCH DATA TO PUSH \
+         TRAINING RELEASE ARGS
 unexport $(GIVEN)
 given = $(if $(filter command%,$(origin $1)),$(value $1))
 # A misspelt one would otherwise be passed over without a word.
@@ -69,7 +70,7 @@ $(HAS)/%: $(PINS)
 
 # --- Commands -----------------------------------------------------------------------------------
 .PHONY: help setup generate preview lint-prompts languages report export train merge e2e evaluate \
-        ablate probe lint fmt test bench lock clean language-given bench-given no-python
+        ablate probe release reproduce lint fmt test bench lock clean language-given bench-given no-python
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -136,6 +137,16 @@ probe: $(HAS)/base+train+evaluate+test ## rank a run's prompts, models, strategi
 	@[ -n "$$MBEGU_RUN" ] || { echo "Which run? make probe RUN=<name>" >&2; exit 2; }
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,run:RUN data:DATA model:MODEL pairs:PAIRS) \
 	$(PY) -m pipelines.probe "$$@"
+
+release: $(HAS)/base+train+evaluate ## a run in one checksummed folder: make release RUN=sw
+##   [TRAINING= DATA=<evaluation folders>]: data, weights, measurements, how to make them again
+	@[ -n "$$MBEGU_RUN" ] || { echo "Which run? make release RUN=<name>" >&2; exit 2; }
+	@$(call options,run:RUN training:TRAINING data:DATA) $(PY) -m pipelines.release "$$@"
+
+reproduce: $(HAS)/base+train+evaluate ## make a release again and compare: make reproduce RELEASE=<folder>
+##   [CORPUS= MODEL=]: where the documents and the model it began with are, if elsewhere
+	@[ -n "$$MBEGU_RELEASE" ] || { echo "Which? make reproduce RELEASE=<folder>" >&2; exit 2; }
+	@$(call options,release:RELEASE corpus:CORPUS model:MODEL) $(PY) -m pipelines.reproduce "$$@"
 
 language-given:
 	@[ -n "$$MBEGU_LANG$$MBEGU_CONFIG" ] || { \

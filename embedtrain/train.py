@@ -3,8 +3,8 @@
     train(config, Path("runs/sw-minilm"), print)
 
 leaves in the folder `data/` (sources laid out), `checkpoints/`, `events/` (for TensorBoard) and at
-the end `model/`, which sentence-transformers and vLLM load. Called again on a folder it goes on
-from the last whole checkpoint: on a CPU bit for bit as if it had never stopped.
+the end `settings.json` and `model/`, which sentence-transformers and vLLM load. Called again on a
+folder it goes on from the last whole checkpoint: on a CPU bit for bit as if it had never stopped.
 """
 
 import json
@@ -250,6 +250,8 @@ class _Training:
             whole = load(self.config)
             whole.load_state_dict(weights)
             shutil.rmtree(out, ignore_errors=True)
+            settings = self.config.model_dump_json(indent=1) + "\n"
+            (self.folder / "settings.json").write_text(settings, encoding="utf-8")
             export(whole, out, self._card())
         dist.barrier()
         return out

@@ -162,6 +162,7 @@ def generate(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None
     from sdg.cluster import Cluster
     from sdg.kept import tidied
     from sdg.runner import Runner, publish, run_lock
+    from sdg.store import write_json
 
     with run_lock(run_dir), output_to(run_dir / "logs" / "run.log") as terminal:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
@@ -170,6 +171,7 @@ def generate(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None
             runner = Runner(run_dir, [lang.code for lang in langs], profile.seed, bars)
             campaign = Campaign(pipeline, runner)
             campaign.check()
+            write_json(run_dir / "profile.json", profile.model_dump(mode="json"))
             console.print(
                 f"Mbegu: {_names_of(langs)}, {escape(_models_of(profile))}, "
                 f"run [bold]{escape(str(run_dir))}[/bold]",

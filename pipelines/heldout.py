@@ -21,6 +21,7 @@ from sdg.schema import Document
 from sdg.text import canonical, digest, normalize, sentence_spans
 
 SHORTEST = 40  # characters of a text that is asked for
+MOST_OTHERS = 80  # texts of other languages
 
 
 def split_documents(section: DocumentsSection, langs: Sequence[str], folder: Path) -> list[Path]:
@@ -54,8 +55,8 @@ def split_documents(section: DocumentsSection, langs: Sequence[str], folder: Pat
 
 
 def bundled_titles(langs: Sequence[str], folder: Path) -> list[Path]:
-    """Sets of bundled corpora: titles ask for their texts among those of all other languages that
-    are written alike."""
+    """Sets of bundled corpora: titles ask for their texts among those of other languages that are
+    written alike."""
     sets = []
     for lang in langs:
         documents = bundled(lang)
@@ -67,7 +68,7 @@ def bundled_titles(langs: Sequence[str], folder: Path) -> list[Path]:
             for document in bundled(code)
         ]
         shutil.rmtree(folder / f"bundled-{lang}", ignore_errors=True)
-        sets.append(write_titles(folder / f"bundled-{lang}", documents, others))
+        sets.append(write_titles(folder / f"bundled-{lang}", documents, others[:MOST_OTHERS]))
     return sets
 
 

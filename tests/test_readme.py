@@ -47,6 +47,8 @@ def test_make_takes_it(command: str) -> None:
         "SEED",
         "DATA",
         "TO",
+        "TRAINING",
+        "RELEASE",
     }
 
 

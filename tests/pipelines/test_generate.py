@@ -64,6 +64,25 @@ def test_every_passage_gives_good_examples(swahili: tuple[Path, str]) -> None:
         assert max(row.negative_scores) < 0.95 * row.positive_scores[0]
 
 
+def test_a_release_of_it_is_made_again(swahili: tuple[Path, str]) -> None:
+    folder = swahili[0].parents[1]
+    for module, arguments in (
+        ("release", ["--run", "sw"]),
+        ("reproduce", ["--release", "releases/sw"]),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", f"pipelines.{module}", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert f"rows: all {len(examples_of(swahili[0])):,} are equal\nreproduced" in done.stdout
+
+
 def test_the_summary_accounts_for_every_row(swahili: tuple[Path, str]) -> None:
     run, _ = swahili
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
