@@ -5,16 +5,39 @@ text) or a model's own voice, so that people's questions ("I can't sleep", "the 
 "how do I read a JSON file") are not hit. A language is added by a line.
 """
 
+import re
 import unicodedata
+from collections.abc import Iterable
 
 import regex
+
+from sdg.patterns import rough
+
+_ACCENTS = re.compile("[\u0300-\u036f]+")
 
 
 def fold(text: str) -> str:
     """Case, typographic apostrophes and the accents of Latin, Greek and Cyrillic folded away."""
     plain = text.casefold().replace("\u2019", "'").replace("\u02bc", "'")
-    bare = (c for c in unicodedata.normalize("NFD", plain) if not "\u0300" <= c <= "\u036f")
-    return unicodedata.normalize("NFC", "".join(bare))
+    if plain.isascii():
+        return plain
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", plain)))
+
+
+class Phrases:
+    """Many alternatives at once; texts and patterns are folded."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        joined = "|".join(f"(?:{fold(pattern)})" for pattern in patterns)
+        self._exact, self._rough = regex.compile(joined), rough(joined)
+
+    def is_in(self, text: str) -> bool:
+        """True where a folded text has one of the phrases."""
+        return bool(self._rough.search(text) and self._exact.search(text))
+
+    def count(self, text: str) -> int:
+        """How many of the phrases a folded text has."""
+        return len(self._exact.findall(text)) if self._rough.search(text) else 0
 
 
 # The prompt's own words and the shapes of its answer, in any language.
@@ -208,12 +231,8 @@ BOILERPLATE_PHRASES: dict[str, str] = {
 _INABILITY_WITHIN = 60  # characters between the apology and what cannot be done
 
 
-def _any(patterns: tuple[str, ...] | list[str]) -> regex.Pattern[str]:
-    return regex.compile("|".join(f"(?:{fold(pattern)})" for pattern in patterns))
-
-
-LEAK = _any([*LEAKED_MARKS, *(p for talk in LEAKED_TALK.values() for p in talk)])
-BOILERPLATE = _any([*BOILERPLATE_PHRASES.values()])
+LEAK = Phrases([*LEAKED_MARKS, *(p for talk in LEAKED_TALK.values() for p in talk)])
+BOILERPLATE = Phrases(BOILERPLATE_PHRASES.values())
 REFUSAL = regex.compile(
     r"\A\W*(?:"
     + "|".join(

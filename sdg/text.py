@@ -13,23 +13,27 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+import numpy as np
 import regex
 from icu4py.breakers import SentenceBreaker, WordBreaker
+
+from sdg.characters import codes_of, table, text_of
 
 # What must not survive in a text: controls, private use, unassigned and half surrogate pairs.
 # ZWJ and ZWNJ are format characters that Persian, Hindi or Sinhala spelling needs: they stay.
 _CONTROL = regex.compile(r"[\p{Cc}\p{Co}\p{Cs}\p{Cn}--[\n\r\t\x0b\x0c\x85]]", regex.V1)
 _INVISIBLE = regex.compile(r"[\ufeff\u200b\u2060\u00ad\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SPACE = regex.compile(r"\s+")
-_NOT_TEXT = regex.compile(r"[^\p{L}\p{N}\p{M}]+")
-_TEXT = regex.compile(r"[\p{L}\p{N}\p{M}]+")
-_HAN = regex.compile(r"\p{Han}")
-_SYLLABLE = regex.compile(r"[\p{Hangul}\p{Hiragana}\p{Katakana}\p{Yi}\p{Bopomofo}]")
-_ETHIOPIC = regex.compile(r"\p{Ethiopic}")
-_DENSE = regex.compile(
-    r"[[\p{Han}\p{Hangul}\p{Hiragana}\p{Katakana}\p{Yi}\p{Bopomofo}\p{Ethiopic}]&&[\p{L}\p{N}]]+",
-    regex.V1,
+# By character: halves of what a letter of an alphabet says.
+_HALVES = table(
+    {
+        r"[\p{L}\p{N}\p{M}]": 2,
+        r"[\p{Ethiopic}&&[\p{L}\p{N}]]": 3,
+        r"[[\p{Hangul}\p{Hiragana}\p{Katakana}\p{Yi}\p{Bopomofo}]&&[\p{L}\p{N}]]": 4,
+        r"[\p{Han}&&[\p{L}\p{N}]]": 6,
+    }
 )
+_ASCII_NO_TEXT = {code: None for code in range(128) if not chr(code).isalnum()}
 _WORD = regex.compile(r"[\p{L}\p{N}]")
 _CLAUSE_END = regex.compile(r"(?<=[،,;:؛])(?=\s)|(?<=[、，；：፣፤၊])")  # not within 10:30 or 1,000
 _AFTER_SPACE = regex.compile(r"(?<=\s)")
@@ -46,9 +50,17 @@ def canonical(text: str) -> str:
 
     Two texts that differ in case, punctuation, width or spacing alone have one canonical form.
     """
+    if text.isascii():
+        return text.lower().translate(_ASCII_NO_TEXT)
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     # What stood apart may now stand side by side and compose.
-    return unicodedata.normalize("NFC", _NOT_TEXT.sub("", folded))
+    return unicodedata.normalize("NFC", text_of(letters(folded)))
+
+
+def letters(text: str) -> np.ndarray:
+    """The code points of a text's letters, marks and digits (C,) uint32."""
+    codes = codes_of(text)
+    return codes[_HALVES().take(codes) > 0]
 
 
 def weight(text: str) -> int:
@@ -57,12 +69,7 @@ def weight(text: str) -> int:
     A Han character says as much as three letters, a syllable sign as much as one and a half or
     two: the ratios of parallel translations' lengths.
     """
-    total = sum(map(len, _TEXT.findall(text)))
-    dense = "".join(_DENSE.findall(text))
-    if dense:
-        total += 2 * len(_HAN.findall(dense)) + len(_SYLLABLE.findall(dense))
-        total += len(_ETHIOPIC.findall(dense)) // 2
-    return total
+    return int(_HALVES().take(codes_of(text)).sum()) // 2
 
 
 def contains(text: str, part: str) -> bool:

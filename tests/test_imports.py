@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # Inside sdg, from the bottom up; a module imports from lower layers, or from its own folder.
 # A new module has to be given its place here.
 LAYERS = (
-    {"sdg.errors", "sdg.fingerprints"},
+    {"sdg.characters", "sdg.errors", "sdg.fingerprints", "sdg.patterns"},
     {
         "sdg.account",
         "sdg.schema",

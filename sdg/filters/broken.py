@@ -5,6 +5,7 @@ from functools import lru_cache
 import regex
 
 from sdg import phrases
+from sdg.characters import counts, table
 from sdg.filters.base import Candidate, FilterConfig, fold, reasons
 from sdg.text import weight
 
@@ -22,7 +23,10 @@ _MOJIBAKE = regex.compile(r"Ã[©¨¡³±§¼¶¤ª«­ ]|â€[™œ¦“”˜\
 
 _MARKDOWN = regex.compile(r"\A\s*#{1,6} |\*\*\S[^*]*\*\*|\]\(https?://")
 # Controls, halves of surrogate pairs, private use, and piles of accents.
-_NO_TEXT = regex.compile(r"[\p{Cc}\p{Cs}\p{Co}--[\n\r\t]]|\p{Mn}{5}", regex.V1)
+MARKS = 5
+_OTHERS = r"[\p{Cc}\p{Cs}\p{Co}--[\n\r\t]]"
+_NO_TEXT = regex.compile(rf"{_OTHERS}|\p{{Mn}}{{{MARKS}}}", regex.V1)
+_NO_LETTER = table({r"\p{Mn}": 1, _OTHERS: 2})
 
 
 @reasons("broken_text", "markup")
@@ -43,12 +47,17 @@ def markup(row: Candidate, config: FilterConfig) -> str | None:
 
 
 def _is_broken(text: str) -> bool:
-    return "\ufffd" in text or bool(_MOJIBAKE.search(text) or _NO_TEXT.search(text))
+    _, num_marks, num_others = counts(text, _NO_LETTER, 3)
+    if (num_others or num_marks >= MARKS) and _NO_TEXT.search(text):
+        return True
+    return "\ufffd" in text or _MOJIBAKE.search(text) is not None
 
 
 def _has_markup(passage: str) -> bool:
     """Tags, or entities: one or two ("&gt; 90 %") spoil no passage."""
-    return bool(_TAG.search(passage)) or len(_ENTITY.findall(passage)) > MAX_ENTITIES
+    if "<" in passage and _TAG.search(passage):
+        return True
+    return "&" in passage and len(_ENTITY.findall(passage)) > MAX_ENTITIES
 
 
 _MIXED_WORD = regex.compile(
@@ -56,16 +65,19 @@ _MIXED_WORD = regex.compile(
     r"|\p{Cyrillic}\p{Greek}|\p{Greek}\p{Cyrillic})[\p{L}\p{M}]*"
 )
 MIN_MIXED = 4  # letters of a word; "nм" and "μg" are units
-_SCRIPTS = tuple(
-    regex.compile(rf"\p{{{script}}}+")
-    for script in (
-        *("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Ethiopic", "Devanagari", "Bengali"),
-        *("Tamil", "Telugu", "Thai", "Khmer", "Myanmar", "Georgian", "Armenian", "Hangul"),
-    )
+_SCRIPTS = (
+    *("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Ethiopic", "Devanagari", "Bengali"),
+    *("Tamil", "Telugu", "Thai", "Khmer", "Myanmar", "Georgian", "Armenian", "Hangul"),
 )
-_LOOK_ALIKE = _SCRIPTS[:3]  # each other's letters
-_JAPANESE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]+")
-MIN_OF_SCRIPT, MANY_SCRIPTS = 2, 4  # letters; scripts, in a text of less than so many words of each
+_JAPANESE = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
+_SCRIPT = table(  # by character: 1 and on
+    {
+        **{rf"\p{{{script}}}": place for place, script in enumerate(_SCRIPTS, 1)},
+        _JAPANESE: len(_SCRIPTS) + 1,
+    }
+)
+_LOOK_ALIKE = 3  # so many of the first are each other's letters
+MIN_OF_SCRIPT, MANY_SCRIPTS = 2, 4  # letters; scripts
 
 
 @reasons("mixed_script")
@@ -80,24 +92,13 @@ def mixed_script(row: Candidate, config: FilterConfig) -> str | None:
 def _is_mixed(text: str) -> bool:
     if text.isascii():
         return False
-    return _has_mixed_words(text) or _num_scripts(text) >= MANY_SCRIPTS
-
-
-def _has_mixed_words(text: str) -> bool:
-    letters = "".join(set(text))
-    if sum(bool(one.search(letters)) for one in _LOOK_ALIKE) < 2:
-        return False
-    return any(len(word[0]) >= MIN_MIXED for word in _MIXED_WORD.finditer(text))
-
-
-def _num_scripts(text: str) -> int:
-    """Scripts that a text has some letters of; a long one may quote them, each once."""
-    letters = "".join(set(text))
-    there = [one for one in (*_SCRIPTS, _JAPANESE) if one.search(letters)]
-    if len(there) < MANY_SCRIPTS:
-        return len(there)
-    least = max(MIN_OF_SCRIPT, len(text) // 50)
-    return sum(sum(map(len, one.findall(text))) >= least for one in there)
+    by_script = counts(text, _SCRIPT, len(_SCRIPTS) + 2)[1:]
+    if sum(map(bool, by_script[:_LOOK_ALIKE])) > 1 and any(
+        len(word[0]) >= MIN_MIXED for word in _MIXED_WORD.finditer(text)
+    ):
+        return True
+    least = max(MIN_OF_SCRIPT, len(text) // 50)  # a long text may quote letters, each once
+    return sum(count >= least for count in by_script) >= MANY_SCRIPTS
 
 
 PER_BOILERPLATE = 250  # characters of a text, in which one such phrase is too many
@@ -111,7 +112,7 @@ def boilerplate(row: Candidate, config: FilterConfig) -> str | None:
 
 @lru_cache(maxsize=512)
 def _is_boilerplate(text: str) -> bool:
-    return len(phrases.BOILERPLATE.findall(fold(text))) * PER_BOILERPLATE > len(text)
+    return phrases.BOILERPLATE.count(fold(text)) * PER_BOILERPLATE > len(text)
 
 
 def is_spoilt(passage: str) -> bool:

@@ -5,6 +5,8 @@ from rapidfuzz import fuzz
 
 from sdg.filters.base import Candidate, FilterConfig, plain, reasons, size_of
 
+LONGEST_FORM = 4  # times a text's weight that its canonical form may have
+
 
 class CopiedConfig(FilterConfig):
     """When a written query counts as lifted from its document."""
@@ -22,12 +24,13 @@ def copied(row: Candidate, config: CopiedConfig) -> str | None:
     1906.00300) may not have its sentence left in the positive. Titles, crops and keyphrases are
     taken from the document by design.
     """
-    query = plain(row.pair.query)
     if row.pair.provenance.strategy == "inverse_cloze":
-        return "query_in_positive" if query in plain(row.pair.positive) else None
+        is_left = plain(row.pair.query) in plain(row.pair.positive)
+        return "query_in_positive" if is_left else None
     size = size_of(row.pair.query)
     if not row.is_written or size < config.min_weight:
         return None
+    query = plain(row.pair.query)
     document = plain(row.pair.document)
     if query in document:
         return "copied"
@@ -40,5 +43,8 @@ def copied(row: Candidate, config: CopiedConfig) -> str | None:
 @reasons("query_equals_positive")
 def same(row: Candidate, config: FilterConfig) -> str | None:
     """A query that is its own positive, but for case, punctuation or width: nothing to learn."""
-    equal = plain(row.pair.query) == plain(row.pair.positive)
+    query, positive = row.pair.query, row.pair.positive
+    if size_of(query) * LONGEST_FORM < size_of(positive):
+        return None
+    equal = plain(query) == plain(positive)
     return "query_equals_positive" if equal else None

@@ -16,6 +16,8 @@ def negatives(row: Candidate, config: FilterConfig) -> str | None:
     False negatives are what RLHN (arXiv 2505.16967) finds in every public set; those that an LLM
     writes into the pair itself need no model to be found.
     """
+    if not row.pair.negatives:
+        return None
     query, positive = plain(row.pair.query), plain(row.pair.positive)
     long = size_of(row.pair.positive) >= LEAST
     for text in row.pair.negatives:

@@ -18,6 +18,7 @@ from stdnum.za import idnr
 
 from sdg.filters.base import Candidate, FilterConfig, reasons
 from sdg.languages import language
+from sdg.patterns import rough
 from sdg.schema import Pair
 
 _EMAIL = regex.compile(r"[\w.+-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.\p{L}{2,}")
@@ -42,7 +43,7 @@ _PAPERS: tuple[tuple[regex.Pattern[str], Callable[[str], bool]], ...] = tuple(
         (r"\d{13}", idnr.is_valid),
     )
 )
-_ANY = regex.compile(r"@|\p{Nd}{4}|(?:\p{Nd}[\s().-]?){7}")
+_ANY = rough("|".join(["@", *(one.pattern for one in (_PHONE, _CARD, *dict(_PAPERS)))]))
 
 
 class PersonalConfig(FilterConfig):

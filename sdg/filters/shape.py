@@ -3,9 +3,11 @@
 from collections import Counter
 from functools import lru_cache
 
+import numpy as np
 from pydantic import Field
 
 from sdg.filters.base import Candidate, FilterConfig, plain, reasons, size_of
+from sdg.text import letters
 
 
 class LengthConfig(FilterConfig):
@@ -51,7 +53,8 @@ class RepetitionConfig(FilterConfig):
     word: float = Field(0.45, gt=0, le=1)  # of the commonest word, among 8 or more
 
 
-_MIN_CHARACTERS, _SHORT = 12, 150  # canonical characters
+_MIN_CHARACTERS, _SHORT = 12, 150  # characters
+_BASE = np.uint64(0x9E3779B97F4A7C15)  # of the polynomial; odd
 
 
 @reasons("repetition", config=RepetitionConfig)
@@ -59,7 +62,7 @@ def repetition(row: Candidate, config: RepetitionConfig) -> str | None:
     """Loops: the commonest failure of a small model, and boilerplate in a corpus.
 
     Gopher's repetition rules (arXiv 2112.11446, table A1) count words; here the n-grams are of
-    canonical characters, for Thai, Burmese, Khmer and Chinese have no words to split at.
+    letters, marks and digits, for Thai, Burmese, Khmer and Chinese have no words to split at.
     """
     repeats = any(_repeats(text, config) for text in (row.pair.query, row.pair.positive))
     return "repetition" if repeats else None
@@ -67,18 +70,35 @@ def repetition(row: Candidate, config: RepetitionConfig) -> str | None:
 
 @lru_cache(maxsize=512)
 def _repeats(text: str, config: RepetitionConfig) -> bool:
-    bare = plain(text)
-    if len(bare) < _MIN_CHARACTERS:
-        return False
-    if len(bare) < _SHORT and _duplicates(bare, 5) >= config.short:
-        return True
-    if _duplicates(bare, 8) >= config.any_length:
+    if len(text) < _SHORT:
+        bare = plain(text)
+        if len(bare) < _MIN_CHARACTERS:
+            return False
+        if _duplicates(bare, 5) >= config.short or _duplicates(bare, 8) >= config.any_length:
+            return True
+    elif _duplicates_of_long(letters(text.casefold()), 8) >= config.any_length:
         return True
     words = text.casefold().split()
-    return len(words) >= 8 and Counter(words).most_common(1)[0][1] >= config.word * len(words)
+    # So many are another word or the same again, in a text of any kind.
+    if len(words) < 8 or len(words) - len(set(words)) + 1 < config.word * len(words):
+        return False
+    return Counter(words).most_common(1)[0][1] >= config.word * len(words)
 
 
 def _duplicates(text: str, size: int) -> float:
     """Share of a text's character n-grams that stand in it before."""
     num = len(text) - size + 1
     return 1 - len({text[i : i + size] for i in range(num)}) / num if num > 0 else 0.0
+
+
+def _duplicates_of_long(codes_C: np.ndarray, size: int) -> float:
+    """The same by the n-grams' hashes, polynomials of their code points modulo 2^64."""
+    num = len(codes_C) - size + 1
+    if num <= 0:
+        return 0.0
+    hashes = codes_C[:num].astype(np.uint64)
+    for step in range(1, size):
+        hashes *= _BASE
+        hashes += codes_C[step : step + num]
+    hashes.sort()
+    return int((hashes[1:] == hashes[:-1]).sum()) / num

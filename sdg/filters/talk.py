@@ -25,4 +25,4 @@ def prompt_leak(row: Candidate, config: FilterConfig) -> str | None:
     """
     if not row.is_written:
         return None
-    return "prompt_leak" if phrases.LEAK.search(fold(row.pair.query)) else None
+    return "prompt_leak" if phrases.LEAK.is_in(fold(row.pair.query)) else None

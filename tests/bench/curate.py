@@ -1,7 +1,7 @@
 """All curation but mining, at several sizes: `make bench BENCH=curate [DATA=<folder> ARGS=]`.
 
-Pairs are cut out of real texts (a query of a few words, its passage, one in twelve a near copy of
-another) and go through filter, dedupe, decontaminate (against 200 of the queries) and mix, as a run
+Pairs are cut out of real texts (a query of a few words, half of them as if a model had written them;
+a passage of 600 characters to each; one pair in twelve a copy of another) and go through filter, dedupe, decontaminate (against 200 of the queries) and mix, as a run
 has them: on a Ray cluster of two processors, shard by shard from disk to disk. No language model and
 no teacher takes part. For each size: pairs/s from the first stage's start to the last one's end, and
 the most memory that the driver and the workers held together. `--sizes 10000,100000,1000000` for
@@ -41,13 +41,14 @@ LENGTH = 600  # characters of a passage
 
 def pairs_of(texts: dict[str, list[str]], first: int, num: int) -> list[Pair]:
     """Pairs number `first` on, in all languages by turns."""
-    langs = sorted(texts)
-    return [_pair(texts, langs[i % len(langs)], i) for i in range(first, first + num)]
+    return [_pair(texts, number) for number in range(first, first + num)]
 
 
-def _pair(texts: dict[str, list[str]], lang: str, number: int) -> Pair:
+def _pair(texts: dict[str, list[str]], number: int) -> Pair:
     """Passages are put together from three places, so that they are as many as are asked for."""
-    draw = random.Random(number - number % 12 if number % 12 == 11 else number)
+    made_as = number - 11 if number % 12 == 11 else number
+    langs = sorted(texts)
+    lang, draw = langs[made_as % len(langs)], random.Random(made_as)
     parts = []
     for _ in range(3):
         text = draw.choice(texts[lang])
@@ -56,14 +57,21 @@ def _pair(texts: dict[str, list[str]], lang: str, number: int) -> Pair:
     passage = " ".join(parts)
     start = draw.randrange(max(1, len(passage) - 60))
     query = passage[start : start + 20 + draw.randrange(40)].strip()
-    seed = digest("bench", passage)
+    if written := made_as % 2 == 0:  # in other words than the passage's
+        query = query[len(query) // 2 :] + " " + query[: len(query) // 2]
+    if number != made_as:
+        passage = passage[9:]  # as another extractor has it
     return make_pair(
         query,
         passage,
         id=digest("bench", number),
         query_lang=lang,
         positive_lang=lang,
-        provenance=make_provenance(seed_id=seed, strategy="random_crop", engine="extractive"),
+        provenance=make_provenance(
+            seed_id=digest("bench", passage),
+            strategy="written" if written else "random_crop",
+            engine="openai" if written else "extractive",
+        ),
     )
 
 
@@ -149,7 +157,6 @@ def measure(cluster: Cluster, texts: dict[str, list[str]], num: int) -> float:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         inputs = write_pairs(folder, texts, num)
-        # Every hundredth of the pairs that are no copies, as far as there are.
         evaluated = [pairs_of(texts, 100 * i, 1)[0] for i in range(min(NUM_EVALUATED, num // 100))]
         write_evaluation_set(folder / "set", evaluated)
         stages = [

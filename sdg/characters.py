@@ -1,0 +1,52 @@
+"""What each character is, as tables by code point, so that numpy looks at a whole text at once.
+
+Where a pattern would stop at every word, a table takes the same few nanoseconds a character in
+every script.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import regex
+
+NUM_CODES = 0x110000
+# All that Unicode has given a meaning so far; what lies between is nothing.
+_ASSIGNED = (range(0x40000), range(0xE0000, 0xE1000), range(0xF0000, NUM_CODES))
+
+
+def codes_of(text: str) -> np.ndarray:
+    """Code points of a text (C,) uint32."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def text_of(codes: np.ndarray) -> str:
+    """The text of code points."""
+    return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def table(classes: Mapping[str, int]) -> Callable[[], np.ndarray]:
+    """A table by code point, uint8, made when it is first asked for.
+
+    Args:
+        classes: pattern of single characters -> their value; of two that match, the later counts.
+    """
+
+    @lru_cache(maxsize=1)
+    def make() -> np.ndarray:
+        values = np.zeros(NUM_CODES, np.uint8)
+        for codes in _ASSIGNED:
+            every = "".join(map(chr, codes))
+            for pattern, value in classes.items():
+                for match in regex.finditer(f"(?:{pattern})+", every, regex.V1):
+                    values[codes.start + match.start() : codes.start + match.end()] = value
+        return values
+
+    return make
+
+
+def counts(text: str, of: Callable[[], np.ndarray], num: int) -> Sequence[int]:
+    """How many characters of a text have each of `num` values in a table."""
+    values = of().take(codes_of(text))
+    found: list[int] = np.bincount(values, minlength=num).tolist()
+    return found

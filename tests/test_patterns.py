@@ -1,0 +1,57 @@
+import pytest
+import regex
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdg.patterns import rough
+from sdg.phrases import BOILERPLATE, LEAK, fold
+
+PATTERNS = (
+    r"\b(?:в|из) (?:этом|тексте)\b",
+    r"\bpassage\b(?! of (?:time|the))",
+    r"(?<![中英])文中说",
+    r"(?<![\p{L}\p{N}.])[+(]?\p{Nd}(?:[\s().-]{0,2}\p{Nd}){6,14}(?![\p{L}\p{N}])",
+    r"\d{3}\s?-\d{2}",
+)
+PIECES = (
+    "в",
+    "этом",
+    "из тексте",
+    "passage",
+    " of time",
+    "文中说",
+    "英",
+    "٣٤٥",
+    "12",
+    "-",
+    "\u00a0",
+)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@given(st.lists(st.sampled_from((*PIECES, " ", "x", "123")), max_size=12).map("".join))
+def test_what_is_rough_is_found_wherever_the_pattern_is(pattern: str, text: str) -> None:
+    if regex.search(pattern, text):
+        assert rough(pattern).search(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_leak"),
+    [
+        ("According to the passage, who won?", True),
+        ("Kulingana na kifungu hiki, nani alishinda?", True),
+        ("Согласно тексту, кто победил", True),
+        ("根据文章，谁赢了", True),
+        ("what is the passage of time", False),
+        ("英文中说谢谢", False),
+        ("在文中说了什么", True),
+        ("Answer\u00a0: nani", True),
+    ],
+)
+def test_leaks(text: str, is_leak: bool) -> None:
+    assert LEAK.is_in(fold(text)) == is_leak
+
+
+def test_boilerplate_is_counted() -> None:
+    assert BOILERPLATE.count(fold("Política de Privacidad. Все права защищены. 版权所有")) == 3
+    assert BOILERPLATE.count(fold("a policy of privacy; the rights are ours")) == 0
