@@ -16,6 +16,9 @@ os.environ.update(
     HF_DATASETS_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
     RAY_USAGE_STATS_ENABLED="0",
+    # Threads that wait for each other in a busy loop, beside other processes on few cores, make
+    # tiny models forty times as slow. Read when torch and NumPy are imported, here and below.
+    OMP_NUM_THREADS="1",
 )
 
 settings.register_profile("tests", derandomize=True, deadline=None, database=None)
