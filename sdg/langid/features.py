@@ -79,12 +79,13 @@ class Background:
             _RESET * _LOOK_BACK + data + _RESET * (num_blocks * size - len(data)), dtype=np.uint8
         ).astype(np.int64)
         at = np.arange(num_blocks) * size
-        state = np.zeros(num_blocks, dtype=np.int64)
-        found = np.empty((size, num_blocks), dtype=np.int32)
-        for step in range(size + _LOOK_BACK):
-            state = self._next[self._row[state] + padded[at + step]]
-            if step >= _LOOK_BACK:
-                found[step - _LOOK_BACK] = self._found[state]
+        row = np.full(num_blocks, self._row[0])
+        states = np.empty((size + _LOOK_BACK, num_blocks), dtype=np.int32)
+        for step, state in enumerate(states):
+            # Every index is within bounds by the model's make; "clip" spares numpy the check.
+            self._next.take(row + padded.take(at + step, mode="clip"), out=state, mode="clip")
+            row = self._row.take(state, mode="clip")
+        found = self._found.take(states[_LOOK_BACK:])
         return found.T.reshape(-1)[: len(data)]
 
 
@@ -131,12 +132,13 @@ def background() -> Background:
 
 def log_counts(found: Features, num_features: int) -> sparse.csr_matrix:
     """ln(1 + count) of every n-gram in every text, (B, F) float32: what py3langid weighs by."""
-    keys, counts = np.unique(
-        found.rows_N() * num_features + found.ids_N.astype(np.int64), return_counts=True
-    )
-    rows, ids = np.divmod(keys, num_features)
+    keys_N = found.rows_N() * num_features + found.ids_N
+    keys_N.sort()
+    first = np.flatnonzero(np.concatenate([[True], keys_N[1:] != keys_N[:-1]])[: len(keys_N)])
+    keys, counts = keys_N[first], np.diff(first, append=len(keys_N))
     num_texts = len(found.num_B)
-    indptr = np.searchsorted(rows, np.arange(num_texts + 1))
+    indptr = np.searchsorted(keys, np.arange(num_texts + 1) * num_features)
+    ids = keys - np.repeat(np.arange(num_texts) * num_features, np.diff(indptr))
     values = np.log1p(counts, dtype=np.float32)
     return sparse.csr_matrix((values, ids, indptr), shape=(num_texts, num_features))
 
@@ -147,15 +149,15 @@ def strongest_segment(gains_N: np.ndarray, found: Features) -> np.ndarray:
     Kadane's maximum subarray for all texts in one pass: where a text turns into another language,
     the gains of the other over its own add up from there on, wherever its sentences end.
     """
-    rows_N, num_N, num_texts = found.rows_N(), len(found.ids_N), len(found.num_B)
+    num_N, num_texts = len(found.ids_N), len(found.num_B)
+    rows_N = found.rows_N()
     # Running sums, with each text's start as one more place, where nothing is summed yet.
     starts = found.starts_B[:-1] + np.arange(num_texts)
-    at_N = np.arange(num_N) + rows_N + 1
-    steps = np.zeros(num_N + num_texts)
-    steps[at_N] = gains_N
-    sums = np.cumsum(steps)
+    sums = np.zeros(num_N + num_texts)
+    sums[np.arange(num_N) + rows_N + 1] = gains_N
+    np.cumsum(sums, out=sums)
     # A step down between texts, greater than any rise within one, keeps their minima apart.
-    rows = np.repeat(np.arange(num_texts), found.num_B + 1)
-    apart = sums - rows * (np.ptp(sums) + 1)
-    strongest: np.ndarray = np.maximum.reduceat(apart - np.minimum.accumulate(apart), starts)
+    sums -= np.repeat(np.arange(num_texts) * (np.ptp(sums) + 1), found.num_B + 1)
+    sums -= np.minimum.accumulate(sums)
+    strongest: np.ndarray = np.maximum.reduceat(sums, starts)
     return strongest
