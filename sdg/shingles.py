@@ -15,16 +15,23 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-import regex
+
+from sdg.characters import NUM_CODES, codes_of, table, text_of
 
 WORDS, CHARACTERS = 3, 5  # units of a shingle, by the unit that it begins with
 _WORD, _DENSE, _IGNORED = 1 << 24, 1 << 25, 1 << 26  # kinds of characters, above their codes
 _BASE = 0x9E3779B97F4A7C15  # of the polynomial; odd, so that it has an inverse
 _INVERSE = pow(_BASE, -1, 2**64)
 _BATCH = 1 << 17  # characters at once: the arrays stay in the processor's cache
-_NUM_CODES = 0x110000
 _SPACELESS = (
     r"[\p{Line_Break=SA}\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Javanese}\p{Balinese}]"
+)
+_kind = table(  # by character, as `_characters` has it above the codes
+    {
+        r"[\p{L}\p{N}\p{M}]": _WORD >> 24,
+        rf"[{_SPACELESS}&&[\p{{L}}\p{{N}}\p{{M}}]]": _DENSE >> 24,
+        r"\p{Cf}": _IGNORED >> 24,
+    }
 )
 
 
@@ -106,7 +113,7 @@ def _of_words(units: np.ndarray, counts: np.ndarray, ends: np.ndarray, words: in
 def _units(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Hashes (U,) of all texts' units; which are characters, if any; where each text's end (N,)."""
     joined = "\n".join(texts) + "\n"
-    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = codes_of(joined)
     stops = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)
     values = _characters().take(codes)
     highest = values.max(initial=0)
@@ -173,19 +180,12 @@ def _characters() -> np.ndarray:
     Compatibility forms and case are folded where one character stands for one. Format characters
     (joiners, soft hyphens, direction marks) are not there.
     """
-    every = "".join(map(chr, range(_NUM_CODES)))
-    kind = np.zeros(_NUM_CODES, np.uint32)
-    for pattern, value in (
-        (r"[\p{L}\p{N}\p{M}]+", _WORD),
-        (rf"[{_SPACELESS}&&[\p{{L}}\p{{N}}\p{{M}}]]+", _DENSE),
-        (r"\p{Cf}+", _IGNORED),
-    ):
-        for match in regex.finditer(pattern, every, regex.V1):
-            kind[match.start() : match.end()] = value
-    fold = np.arange(_NUM_CODES, dtype=np.uint32)
-    codes = np.flatnonzero((kind == _WORD) | (kind == _DENSE)).tolist()
-    lines = unicodedata.normalize("NFKC", "\n".join(map(chr, codes))).casefold()
-    for code, folded in zip(codes, unicodedata.normalize("NFKC", lines).split("\n"), strict=True):
+    kind = _kind().astype(np.uint32) << 24
+    fold = np.arange(NUM_CODES, dtype=np.uint32)
+    codes = np.flatnonzero((kind == _WORD) | (kind == _DENSE)).astype(np.uint32)
+    lines = "\n".join(text_of(codes))
+    lines = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", lines).casefold())
+    for code, folded in zip(codes.tolist(), lines.split("\n"), strict=True):
         if len(folded) == 1:
             fold[code] = ord(folded)
     return fold + kind[fold]
