@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ _DATASET_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _HUB_TIMEOUT = 10.0  # seconds
 
 
-class SourceConfig(BaseModel):
+class SourceConfig(BaseModel, ABC):
     """Where rows come from; an empty column name means: find it by its usual names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,9 +46,9 @@ class SourceConfig(BaseModel):
     split: str = "train"  # of a dataset id
     subset: str = ""  # of a dataset id
 
+    @abstractmethod
     def columns(self) -> dict[str, str]:
         """The columns that the user named, by role."""
-        raise NotImplementedError
 
 
 class CorpusConfig(SourceConfig):
@@ -249,7 +250,7 @@ def _hub_errors(config: SourceConfig) -> Iterator[None]:
     """Whatever the hub's libraries raise, of any kind, as one line that says what to do."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # of whatever kind: none of them share one
         reason = normalize(str(error).strip().split("\n")[0])[:160]
         raise UserError(
             f"{config.path}: no such file here, and as a dataset id it cannot be loaded "

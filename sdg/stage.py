@@ -147,7 +147,7 @@ class InParts(ABC):
         return [self.answer(part, question) for part in range(self.num_parts)]
 
 
-class Stage(BaseModel):
+class Stage(BaseModel, ABC):
     """One step over the data; its fields are its section in a profile's YAML.
 
     `version` is raised when the code changes what a stage gives for the same configuration.
@@ -186,9 +186,9 @@ class Stage(BaseModel):
         """Optional: what a worker holds for all its shards of `ctx.group` (an engine, an index)."""
         return None
 
+    @abstractmethod
     def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
         """The stage's work on one shard; `state` is what `open` gave."""
-        raise NotImplementedError
 
     def undone(self, shard: Shard, ctx: Context) -> list[int]:
         """Numbers of the rows that `run` still has to work on, where it keeps what it has done."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from sdg.prompting import Prompt
 from sdg.schema import Call
 from sdg.stage import Resources
-from sdg.tasks import get_task
+from sdg.tasks import ASKED
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Engine(BaseModel, ABC):
 
     def reply_schema(self, call: Call) -> dict[str, Any] | None:
         """The JSON schema that the reply to a call is held to; None where the engine tells none."""
-        return get_task(call.task, call.prompt).json_schema(call)
+        return ASKED[call.task].json_schema(call)
 
     @abstractmethod
     def resources(self) -> Resources:

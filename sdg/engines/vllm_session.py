@@ -179,7 +179,7 @@ class VLLMSession(Session):
                     self._step()
             except UserError:  # it does not even start
                 raise
-            except Exception as again:
+            except Exception as again:  # what kills an engine has no type of its own
                 reason = self._note_crash(again)
             return self._interrupted()
 

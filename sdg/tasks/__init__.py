@@ -3,7 +3,7 @@
 from sdg.errors import UserError
 from sdg.prompting import OWN_VARIABLES, Prompt
 from sdg.replies import Rejected
-from sdg.tasks.base import MAX_GRADE, NONE, Task, is_grade
+from sdg.tasks.base import MAX_GRADE, NONE, Family, Task, is_grade
 from sdg.tasks.bitext import Bitext
 from sdg.tasks.classification import Classification
 from sdg.tasks.judge import Judge
@@ -15,14 +15,14 @@ TASKS: dict[str, Task] = {
     task.name: task for task in (Retrieval(), Classification(), Sts(), Bitext(), Translate())
 }
 JUDGE = Judge()
-ASKED: dict[str, Task] = {**TASKS, JUDGE.name: JUDGE}  # all that models may be asked
+ASKED: dict[str, Family] = {**TASKS, JUDGE.name: JUDGE}  # all that models may be asked
 
 
 def get_task(name: str, where: str) -> Task:
-    """What may be asked, by name; `where` (a prompt's name) is for the error."""
-    if name not in ASKED:
-        raise UserError(f"prompt {where}: unknown task '{name}'; there are: {', '.join(ASKED)}")
-    return ASKED[name]
+    """A task, by name; `where` (a prompt's name) is for the error."""
+    if name not in TASKS:
+        raise UserError(f"prompt {where}: unknown task '{name}'; there are: {', '.join(TASKS)}")
+    return TASKS[name]
 
 
 def faults(prompt: Prompt) -> list[str]:
@@ -48,8 +48,8 @@ def faults(prompt: Prompt) -> list[str]:
     return found
 
 
-def check_prompt(prompt: Prompt) -> Task:
-    """The task family of a prompt.
+def check_prompt(prompt: Prompt) -> Family:
+    """The family of a prompt.
 
     Raises:
         UserError: the first of its `faults`.
@@ -59,4 +59,5 @@ def check_prompt(prompt: Prompt) -> Task:
     return ASKED[prompt.task]
 
 
-__all__ = ["ASKED", "JUDGE", "TASKS", "Rejected", "Task", "check_prompt", "faults", "get_task"]
+__all__ = ["ASKED", "JUDGE", "TASKS", "Family", "Rejected", "Task"]
+__all__ += ["check_prompt", "faults", "get_task"]

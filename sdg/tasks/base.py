@@ -61,13 +61,12 @@ class Answer:
     repaired: str
 
 
-class Task(ABC):
-    """One family of training pairs. Stateless."""
+class Family(ABC):
+    """What models are asked for: the variables of its prompts, and what is replied. Stateless."""
 
     name: ClassVar[str]
     # Controls that must be there, with the grades that the prompt asks for.
     grades: ClassVar[tuple[str, ...]] = ()
-    mined: ClassVar[bool]  # whether hard negatives are mined; else it brings its own
     # What an LLM must answer, by the seed's kind and the prompt's form ("" where there is one).
     replies: ClassVar[dict[tuple[str, str], type[BaseModel]]]
 
@@ -137,6 +136,12 @@ class Task(ABC):
         if call.engine != EXTRACTIVE and has_loop(reply):  # a corpus's own loops: sdg/filters/
             raise Rejected("repetition")
         return Answer(reply, repaired)
+
+
+class Task(Family):
+    """A family of training pairs."""
+
+    mined: ClassVar[bool]  # whether hard negatives are mined; else it brings its own
 
     @abstractmethod
     def pairs(self, call: Call, reply: Any, run_seed: int) -> list[Pair]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sdg.languages import language
 from sdg.prompting import Prompt
 from sdg.schema import Seed
-from sdg.tasks.base import Task
+from sdg.tasks.base import Family
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Composed:
     text: str
 
 
-def compose(task: Task, prompt: Prompt, seed: Seed, own: str, *key: object) -> Composed:
+def compose(family: Family, prompt: Prompt, seed: Seed, own: str, *key: object) -> Composed:
     """Draw and render a call; the same `key` gives the same.
 
     Args:
@@ -30,7 +30,7 @@ def compose(task: Task, prompt: Prompt, seed: Seed, own: str, *key: object) -> C
     """
     drawn = prompt.sample_controls(*key)
     lang, positive_lang = prompt.sample_languages(own, *key)
-    variables = {**task.prompt_variables(seed, lang, positive_lang), **drawn}
+    variables = {**family.prompt_variables(seed, lang, positive_lang), **drawn}
     return Composed(
         lang=language(lang).code,
         positive_lang=language(positive_lang).code,

@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import BaseModel, Field
 
 from sdg.replies import Rejected
-from sdg.schema import Call, Pair, Seed
-from sdg.tasks.base import JUDGED, MAX_GRADE, ReplyModel, Task
+from sdg.schema import Call, Seed
+from sdg.tasks.base import JUDGED, MAX_GRADE, Family, ReplyModel
 
 Grade = Annotated[float, Field(ge=0, le=MAX_GRADE)]
 
@@ -36,11 +36,10 @@ class Verdict(NamedTuple):
     answerable: float
 
 
-class Judge(Task):
-    """Grades of a pair. It writes none, so it is no family among `TASKS`."""
+class Judge(Family):
+    """Grades of a pair. It writes none, so it is no task."""
 
     name = "judge"
-    mined = False
     replies: ClassVar[dict[tuple[str, str], type[BaseModel]]] = {(JUDGED, ""): JudgedReply}
 
     def prompt_variables(self, seed: Seed, lang: str, positive_lang: str) -> dict[str, Any]:
@@ -60,9 +59,6 @@ class Judge(Task):
         num = len(json.loads(call.seed.fields)["others"]) + 1
         schema["properties"]["relevance"] |= {"minItems": num, "maxItems": num}
         return schema
-
-    def pairs(self, call: Call, reply: Any, run_seed: int) -> list[Pair]:
-        raise NotImplementedError("a judge writes no pairs")
 
     def verdict(self, call: Call) -> Verdict:
         """The grades in an answered call's reply; raises `Rejected` with the reason."""
