@@ -1,10 +1,13 @@
 """Language verification on real texts, and its speed beside py3langid's: `make bench BENCH=verify`.
 
-For each language a verifier is fitted on its own corpus alone, as in a run of one language: half of
-the documents train it, the others test it. Accepted should be genuine passages, sentences and
-questions; refused, texts of every other language (the others' own kin left out), texts half of
-which was left in English, by halves and by turns of a sentence each, and questions with half of
-their words in English.
+For each language a verifier is fitted on its own corpus alone, as in a run of one language. Accepted
+should be genuine passages, sentences and questions; refused, texts of every other language (the
+others' own kin left out), texts half of which was left in English, by halves and by turns of a
+sentence each, and questions with half of their words in English.
+
+Documents are parted in three, whole, and alike in all languages: two fifths are the corpora that
+the verifiers are fitted on, one fifth is for choosing the verifier's thresholds (`--part tune`), and
+two fifths are held out: what is reported is of those. So are questions.
 
 DATA is a folder with tico19/<lang>.parquet (id, url, text, sentences; row-parallel), and optionally
 xquad/xquad.<lang>.json and afriqa/queries/*.json; without it the bundled corpus, whose titles stand
@@ -29,6 +32,8 @@ from sdg.langid.policy import policy
 from sdg.text import normalize, rng, sentences, word_spans
 from tests.rows import bundled_seeds
 
+FIT, TUNE, REPORT = "fit", "tune", "report"
+SHARES = {FIT: 2, TUNE: 1, REPORT: 2}
 AFRIQA = {"hau": "ha", "kin": "rw", "twi": "tw", "yor": "yo", "zul": "zu"}
 MOST = 600  # texts of a kind in a language
 OTHERS = 20  # texts of a kind, of every other language, for every language
@@ -49,53 +54,60 @@ class Texts:
 
 
 Documents = dict[str, dict[str, list[str]]]  # language -> document -> sentences
-Questions = dict[str, list[tuple[str, str]]]  # language -> with its translation into English
+# language -> group, question, and what it is in English
+Questions = dict[str, list[tuple[str, str, str]]]
 
 
-def of_training(groups: Iterable[str]) -> set[str]:
-    """Half of the groups, by what is in them."""
-    training: set[str] = set()
-    sizes = [0, 0]
+def parts_of(groups: Iterable[str], shares: dict[str, int]) -> dict[str, str]:
+    """A part for each group, so that the parts hold about these shares of what is in the groups."""
+    parts: dict[str, str] = {}
+    sizes = dict.fromkeys(shares, 0)
     for name, size in sorted(Counter(groups).items(), key=lambda item: (-item[1], item[0])):
-        side = sizes.index(min(sizes))
-        sizes[side] += size
-        training |= {name} if side == 0 else set()
-    return training
+        part = min(shares, key=lambda one: sizes[one] / shares[one])
+        sizes[part] += size
+        parts[name] = part
+    return parts
 
 
 def assemble(
-    documents: Documents, questions: Questions, groups: dict[str, str]
+    documents: Documents, questions: Questions, groups: dict[str, str], part: str
 ) -> dict[str, Texts]:
-    """Texts by language; a document trains or tests by its group, in all languages alike."""
+    """Texts of a part by language; a document is of its group's part, in all languages alike."""
     found: dict[str, Texts] = defaultdict(Texts)
-    training = of_training(groups.values())
+    parts = parts_of(groups.values(), SHARES)
     for lang, own in documents.items():
         texts = found[lang]
-        for name, parts in own.items():
-            if groups[name] in training:
-                texts.corpus.append(" ".join(parts))
-                continue
-            texts.passage.append(" ".join(parts))
-            texts.sentence.extend(parts)
+        for name, given in own.items():
             english = documents["en"].get(name, [])
-            if lang != "en" and len(parts) > 1 and len(english) > 1:
-                half, there = len(parts) // 2, len(english) // 2
-                texts.half_passage.append(" ".join([*parts[:half], *english[there:]]))
-                texts.half_passage.append(" ".join([*english[:there], *parts[half:]]))
-                pairs = zip(english, parts, strict=False)
-                turns = [pair[i % 2] for i, pair in enumerate(pairs)]
-                texts.by_turns.append(" ".join(turns))
+            if parts[groups[name]] == FIT:
+                texts.corpus.append(" ".join(given))
+            elif parts[groups[name]] == part:
+                add_passage(texts, given, english if lang != "en" else [])
     for lang, asked in questions.items():
         texts = found[lang]
-        if not texts.corpus:  # no documents: half of the questions are the corpus
-            texts.corpus = [own for own, _ in asked[::2]]
-            asked = asked[1::2]
-        texts.question = [own for own, _ in asked]
+        # Where there are no documents, questions are the corpus.
+        shares = {one: n for one, n in SHARES.items() if one != FIT or not texts.corpus}
+        parts = parts_of((group for group, _, _ in asked), shares)
+        texts.corpus += [own for group, own, _ in asked if parts[group] == FIT]
+        chosen = [(own, english) for group, own, english in asked if parts[group] == part]
+        texts.question = [own for own, _ in chosen]
         if lang != "en":
-            halves = [(by_words(own, lang), by_words(english, "en")) for own, english in asked]
+            halves = [(by_words(own, lang), by_words(english, "en")) for own, english in chosen]
             texts.half_question = [f"{own[0]} {there[1]}" for own, there in halves]
             texts.half_question += [f"{there[0]} {own[1]}" for own, there in halves]
     return dict(found)
+
+
+def add_passage(texts: Texts, given: list[str], english: list[str]) -> None:
+    """A passage, its sentences, and it with half of them in English."""
+    texts.passage.append(" ".join(given))
+    texts.sentence.extend(given)
+    if len(given) > 1 and len(english) > 1:
+        half, there = len(given) // 2, len(english) // 2
+        texts.half_passage.append(" ".join([*given[:half], *english[there:]]))
+        texts.half_passage.append(" ".join([*english[:there], *given[half:]]))
+        pairs = zip(english, given, strict=False)
+        texts.by_turns.append(" ".join(pair[i % 2] for i, pair in enumerate(pairs)))
 
 
 def by_words(text: str, lang: str) -> tuple[str, str]:
@@ -105,8 +117,8 @@ def by_words(text: str, lang: str) -> tuple[str, str]:
     return text[:middle].strip(), text[middle:].strip()
 
 
-def read(data: Path) -> dict[str, Texts]:
-    """The texts of a folder."""
+def read(data: Path, part: str) -> dict[str, Texts]:
+    """The texts of a folder: what is fitted on, and one other part."""
     documents: Documents = {}
     groups: dict[str, str] = {}
     for path in sorted(data.glob("tico19/*.parquet")):
@@ -115,28 +127,35 @@ def read(data: Path) -> dict[str, Texts]:
         documents[path.stem] = {row["id"]: clean(row["sentences"]) for row in rows}
     asked = {path.stem.split(".")[1]: xquad(path) for path in sorted(data.glob("xquad/*.json"))}
     questions: Questions = {
-        lang: [(text, asked["en"][key]) for key, text in own.items()] for lang, own in asked.items()
+        lang: [(group, text, asked["en"][key][1]) for key, (group, text) in own.items()]
+        for lang, own in asked.items()
     }
     for path in sorted(data.glob("afriqa/queries/*.json")):
         lang = AFRIQA[path.name.split(".")[2]]
         lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-        pairs = [(row["question"], row["translated_question"]) for row in lines]
-        questions.setdefault(lang, []).extend((normalize(a), normalize(b)) for a, b in pairs)
-    return assemble(documents, questions, groups)
+        pairs = [
+            (normalize(row["question"]), normalize(row["translated_question"])) for row in lines
+        ]
+        questions.setdefault(lang, []).extend((own, own, english) for own, english in pairs)
+    return assemble(documents, questions, groups, part)
 
 
 def clean(texts: Iterable[str]) -> list[str]:
     return [text for text in map(normalize, texts) if text]
 
 
-def xquad(path: Path) -> dict[str, str]:
-    """Questions by id."""
+def xquad(path: Path) -> dict[str, tuple[str, str]]:
+    """Questions by id, each with the number of its article."""
     articles = json.loads(path.read_text(encoding="utf-8"))["data"]
-    paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
-    return {qa["id"]: normalize(qa["question"]) for p in paragraphs for qa in p["qas"]}
+    return {
+        qa["id"]: (str(number), normalize(qa["question"]))
+        for number, article in enumerate(articles)
+        for paragraph in article["paragraphs"]
+        for qa in paragraph["qas"]
+    }
 
 
-def bundled() -> dict[str, Texts]:
+def bundled(part: str) -> dict[str, Texts]:
     """The bundled corpora; documents of one number stand for each other's translations."""
     documents: Documents = {}
     questions: Questions = {}
@@ -144,9 +163,9 @@ def bundled() -> dict[str, Texts]:
     for lang in bundled_languages():
         seeds = bundled_seeds(lang)
         documents[lang] = {str(i): sentences(seed.text, lang) for i, seed in enumerate(seeds)}
-        pairs = zip(seeds, english, strict=False)
-        questions[lang] = [(own.title, there.title.lower()) for own, there in pairs]
-    return assemble(documents, questions, {key: key for key in documents["en"]})
+        pairs = enumerate(zip(seeds, english, strict=False))
+        questions[lang] = [(str(i), own.title, there.title.lower()) for i, (own, there) in pairs]
+    return assemble(documents, questions, {key: key for key in documents["en"]}, part)
 
 
 def some(texts: Sequence[str], num: int) -> list[str]:
@@ -193,6 +212,23 @@ def print_shares(kind: str, shares: dict[str, float], worst_is_low: bool) -> Non
         print(f"accepted, {kind}: mean {mean(shares.values()):.4f}; worst: {listed}", flush=True)
 
 
+def tell_parts(texts: dict[str, Texts], part: str) -> None:
+    """Print what is measured, and that it was not for choosing anything."""
+    num = {
+        kind: sum(len(getattr(own, kind)) for own in texts.values())
+        for kind in ("corpus", "passage", "sentence", "question")
+    }
+    print(
+        f"{len(texts)} languages; fitted on {num['corpus']:,} texts, measured on "
+        f"{num['passage']:,} passages, {num['sentence']:,} sentences, {num['question']:,} questions"
+    )
+    print(
+        "held out: no threshold was chosen on any document or question that is measured here"
+        if part == REPORT
+        else "not held out: thresholds are chosen on these"
+    )
+
+
 def fastest(work: Callable[[], object], repeats: int = 3) -> float:
     """Processor seconds of the fastest of several runs; all of it is one thread."""
     seconds = []
@@ -232,9 +268,10 @@ def main() -> None:
     parser.add_argument("--together", action="store_true", help="one verifier for all languages")
     parser.add_argument("--plain", action="store_true", help="fitted on nothing")
     parser.add_argument("--speed-only", action="store_true", help="accept nothing, refuse nothing")
+    parser.add_argument("--part", choices=[TUNE, REPORT], default=REPORT, help="what is measured")
     args = parser.parse_args()
-    texts = read(Path(args.data)) if args.data else bundled()
-    print(f"{len(texts)} languages, {sum(len(own.passage) for own in texts.values()):,} passages")
+    texts = read(Path(args.data), args.part) if args.data else bundled(args.part)
+    tell_parts(texts, args.part)
     if not args.speed_only:
         corpora = {lang: own.corpus for lang, own in texts.items()}
         one = Verifier.fit(corpora if args.together else {})
