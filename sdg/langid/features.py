@@ -8,6 +8,7 @@ the features of every score in this package: the model's columns, and those fitt
 Shapes: N features found, over all texts; B texts; F features of the model; C columns (languages).
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from functools import lru_cache
 import numpy as np
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from scipy import sparse
+
+from sdg.langid.policy import OPENERS
 
 _RESET = b"\xff"  # stands in no UTF-8, so it takes the automaton back to its start
 _LOOK_BACK = 8  # bytes; no n-gram is longer than 6, so a walk may start anywhere so far before
@@ -29,7 +32,7 @@ class Features:
     ids_N: np.ndarray  # int32
     starts_B: np.ndarray  # where each text's begin, and the end of the last: B + 1 numbers
     num_bytes_B: np.ndarray
-    in_name_N: np.ndarray  # bool: it ends in a word that begins with a Latin capital
+    in_name_N: np.ndarray  # bool: it ends in a word that may be a name, as its capital says
 
     @property
     def num_B(self) -> np.ndarray:
@@ -95,14 +98,23 @@ _IN_WORD = np.array([chr(byte).isalpha() or byte == ord("'") for byte in range(1
 _IN_WORD[ord(_RESET)] = False
 
 
+_LETTER = rb"A-Za-z\x80-\xf4"
+_OPENER = re.compile(
+    rb"(?<![%b])(?:%b)(?![%b])"
+    % (_LETTER, b"|".join(sorted(word.encode() for word in OPENERS)), _LETTER)
+)
+
+
 def _in_names(data: bytes) -> np.ndarray:
-    """Which bytes are of a word that begins with a Latin capital."""
+    """Which bytes are of a word that begins with a Latin capital, and is not in `OPENERS`."""
     bytes_ = np.frombuffer(data, dtype=np.uint8)
     in_word = _IN_WORD[bytes_]
     begins = in_word & ~np.concatenate([[False], in_word[:-1]])
     word = np.cumsum(begins)
     is_name = np.concatenate([[False], _IS_CAPITAL[bytes_[begins]]])
     names: np.ndarray = is_name[word] & in_word
+    for found in _OPENER.finditer(data):
+        names[found.start() : found.end()] = False
     return names
 
 

@@ -1,5 +1,6 @@
 """What a language's own corpus says of it: counts of n-grams, and how like it its texts are."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from sdg.langid.features import Background, Features, background
+from sdg.langid.scripts import letters_of
 
 PRIOR = 2_000.0  # n-grams of the mix of all languages, that smooth a corpus's counts
 MIN_NGRAMS = 8_000  # a corpus of fewer says too little
 SPAN = 32  # n-grams: about a question
+RARE = 2  # times in a corpus: a letter of a foreign name
 FEW = 0.005  # of the corpus's own spans may be less like it than `likeness - spread`
 SPARE = 0.6  # for texts of another kind than the corpus
+# What each n-gram adds to the limit on turns into a pivot: most of a corpus stays below it, and one
+# that mixes in English (a Tagalog one) has more of it.
+MOST, MIN_TURN_EACH, MAX_TURN_EACH = 0.99, 0.14, 0.28
 LEAST_NOISE = 0.6  # of a long text, of the spread: its subject does not average out
 
 
@@ -24,6 +30,8 @@ class Fitted:
     counts: np.ndarray
     likeness: float  # mean gain of an n-gram over the mix of all languages
     spread: float  # by how much less most spans of the corpus have at worst
+    turn_each: float = MAX_TURN_EACH
+    letters: str = ""  # all that the corpus is written in
 
     def floor_B(self, num_B: np.ndarray) -> np.ndarray:
         """The least likeness of texts of so many n-grams; the shorter, the noisier."""
@@ -43,7 +51,10 @@ def fit(texts: Sequence[str]) -> Fitted | None:
     if len(found.ids_N) < MIN_NGRAMS:
         return None
     ids, counts = np.unique(found.ids_N, return_counts=True)
-    return Fitted(ids, counts, *_likeness(found, model))
+    likeness, spread = _likeness(found, model)
+    letters = Counter(letters_of("".join(texts)))
+    common = sorted(letter for letter, num in letters.items() if num > RARE)
+    return Fitted(ids, counts, likeness, spread, letters="".join(common))
 
 
 def _likeness(found: Features, model: Background) -> tuple[float, float]:
@@ -72,7 +83,8 @@ def save(path: Path, fitted: Mapping[str, Fitted]) -> None:
         arrays |= {
             f"{lang}.ids": one.ids,
             f"{lang}.counts": one.counts,
-            f"{lang}.likeness": np.array([one.likeness, one.spread]),
+            f"{lang}.likeness": np.array([one.likeness, one.spread, one.turn_each]),
+            f"{lang}.letters": np.array(one.letters),
         }
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
@@ -81,9 +93,16 @@ def load(path: Path) -> dict[str, Fitted]:
     """Read what `save` wrote."""
     with np.load(path, allow_pickle=False) as file:
         langs = [name.removesuffix(".ids") for name in file.files if name.endswith(".ids")]
-        return {
-            lang: Fitted(
-                file[f"{lang}.ids"], file[f"{lang}.counts"], *file[f"{lang}.likeness"].tolist()
-            )
-            for lang in langs
-        }
+        return {lang: _read(file, lang) for lang in langs}
+
+
+def _read(file: Mapping[str, np.ndarray], lang: str) -> Fitted:
+    likeness, spread, turn_each = file[f"{lang}.likeness"].tolist()
+    return Fitted(
+        ids=file[f"{lang}.ids"],
+        counts=file[f"{lang}.counts"],
+        likeness=likeness,
+        spread=spread,
+        turn_each=turn_each,
+        letters=str(file[f"{lang}.letters"]),
+    )

@@ -68,6 +68,20 @@ _LABELS = {"fil": "tl", "nb": "no", "gn": "gug", "ff": "fuv", "ckb": "sdh", "bik
 _CODES = {"sdh": "ckb", "fuv": "ff", "gug": "gn", "srl": "sr", "bcl": "bik", "uzs": "uz"}
 
 
+# Words of the pivots that sentences begin with, and names seldom.
+_OPENERS = (
+    # English, French, Spanish, Portuguese
+    "Who Whom Whose What When Where Which Why How Did Does Do Is Are Was Were Has Have Had Can "
+    "Could Will Would Should If In After Before During Since While Although Because However "
+    "This These Those There They It He She We You "
+    "Qui Que Quoi Quel Quelle Quels Quelles Quand Où Comment Pourquoi Combien Est Sont Était "
+    "Dans Il Elle Ils Elles Ce Cette Ces Nous Vous On Selon Après Avant Pendant "
+    "Quién Quiénes Qué Cuál Cuáles Cuándo Dónde Cómo Cuánto Cuántos Cuántas Por Según Es Fue "
+    "Quem Qual Quais Quando Onde Como Quanto Quantos Quantas Em Foi São Segundo Durante"
+)
+OPENERS = frozenset(_OPENERS.split())
+
+
 @dataclass(frozen=True)
 class Policy:
     """How texts of one language are checked."""

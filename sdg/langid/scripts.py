@@ -1,5 +1,7 @@
 """Is most of a text written in a script that its language is written in?"""
 
+from functools import lru_cache
+
 import regex
 
 from sdg.langid.policy import Policy
@@ -12,6 +14,7 @@ NAME_LETTERS = 10  # a text of so few Latin letters may be a brand or a person, 
 WINDOW = 160  # characters looked at from either end of a long text, and between
 
 _LETTER = regex.compile(r"[[\p{L}\p{M}]--[\p{Script=Common}\p{Script=Inherited}]]+", regex.V1)
+_ANY_LETTER = regex.compile(r"[\p{L}\p{M}]+")
 _LATIN = regex.compile(r"\p{Script=Latin}+")
 
 
@@ -34,6 +37,22 @@ def _is_foreign(text: str, policy: Policy) -> bool:
     if not policy.latin and 2 * latin > len(strange):
         return own < MIN_SHARE_BESIDE_LATIN * letters and letters > NAME_LETTERS
     return own < MIN_SHARE * letters
+
+
+def letters_of(text: str) -> str:
+    """The letters and marks of a text, in small letters."""
+    return "".join(_ANY_LETTER.findall(text)).lower()
+
+
+def share_of_new(text: str, letters: str) -> float:
+    """Which share of a text's letters are none of these."""
+    found = letters_of(text)
+    return len(found.translate(_without(letters))) / max(1, len(found))
+
+
+@lru_cache(maxsize=256)
+def _without(letters: str) -> dict[int, None]:
+    return dict.fromkeys(map(ord, letters))
 
 
 def is_unusual(text: str, policy: Policy) -> bool:

@@ -33,7 +33,7 @@ class FilterStage(Stage):
     """
 
     name: ClassVar[str] = "filter"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[type[Pair]] = Pair
     gives: ClassVar[type[Pair]] = Pair
 
