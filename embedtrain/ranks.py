@@ -51,6 +51,12 @@ def spread(model: torch.nn.Module, device: torch.device, precision: str) -> torc
     return fully_shard(model, **settings)
 
 
+def compile_layers(model: torch.nn.Module) -> None:
+    """Fuse what a layer computes between its matrix products, for any number of tokens."""
+    for layer in layers_of(model):
+        layer.compile(dynamic=True)
+
+
 def largest(*values: int) -> list[int]:
     """The largest of each value over all ranks."""
     tensor = torch.tensor(values)

@@ -30,7 +30,7 @@ from embedtrain.model import Embedder, LoraSettings
 from embedtrain.objective import Objective
 from embedtrain.prepared import Source
 from embedtrain.progress import Progress, flops
-from embedtrain.ranks import join, largest, layers_of, spread
+from embedtrain.ranks import compile_layers, join, largest, spread
 from sdg.errors import UserError
 from sdg.schema import instructed
 
@@ -116,8 +116,7 @@ class _Training:
         self.embedder = load(config)
         self.model = spread(self.embedder, device, config.precision)
         if config.compile:
-            for layer in layers_of(self.model):
-                layer.compile(dynamic=True)
+            compile_layers(self.model)
         self.optimizer = _optimizer(self.model, config.optim, device)
         self.objective = Objective(config.loss, config.data.negatives, config.forward_tokens)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)

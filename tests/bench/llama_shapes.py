@@ -1,6 +1,5 @@
 """For tests.bench.train: Llama shapes with random weights, and what share of a GPU's
-matrix multiplication they reach. (No GPU was at hand yet when
-this was written, so it has not been run.)
+matrix multiplication they reach.
 
 Model FLOPs are 6 for each weight of a layer's matrices and token (2 forward, 4 backward), and 12
 for each pair of tokens that see each other, each attention dimension and layer; what is computed
@@ -35,21 +34,32 @@ SHAPES: dict[str, dict[str, int]] = {
 }
 
 
-def build(shape: str, folder: Path, device: str) -> None:
-    """A Llama of a shape with random weights; the tokenizer is MiniLM's, for natural lengths."""
-    tokenizer = AutoTokenizer.from_pretrained(minilm_path(), local_files_only=True)
-    config = LlamaConfig(
-        **SHAPES[shape],
-        vocab_size=128256,
+def _config(shape: str, **changes: int) -> LlamaConfig:
+    return LlamaConfig(
+        **{**SHAPES[shape], "vocab_size": 128256, **changes},
         max_position_embeddings=8192,
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=0,
         is_causal=False,
-        dtype=torch.bfloat16,
     )
-    with torch.device(device):
-        LlamaModel(config).to(torch.bfloat16).save_pretrained(folder)
+
+
+def backbone(shape: str) -> LlamaModel:
+    """A Llama of a shape, its random weights (always the same) made on the GPU, in float32."""
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        return LlamaModel(_config(shape))
+
+
+def build(shape: str, folder: Path) -> None:
+    """A model's folder that is quick to load: one layer of the shape, to be replaced by `backbone`.
+
+    The tokenizer is MiniLM's, for natural lengths.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(minilm_path(), local_files_only=True)
     tokenizer.save_pretrained(folder)
+    config = _config(shape, num_hidden_layers=1, vocab_size=len(tokenizer))
+    LlamaModel(config).to(torch.bfloat16).save_pretrained(folder)
 
 
 def model_flops(shape: str, lengths: list[int]) -> float:

@@ -1,7 +1,7 @@
 """Training speed beside sentence-transformers' trainer: real tokens a second, padding not counted.
 
     make bench BENCH=train [DATA=<corpus>] [ARGS="--batch 32 --steps 20 --repeats 2"]
-    make bench BENCH=train [DATA=<corpus>] ARGS="--gpu 8b --batch 128"
+    make bench BENCH=train [DATA=<corpus>] ARGS="--gpu 8b --batch 64 --compile --steps 6 --repeats 1"
 
 Both train the same model on the same batches in the same order by the same loss (in-batch
 negatives; sentence-transformers has none that takes hard negatives alone), with AdamW, clipping,
@@ -10,10 +10,12 @@ corpus' documents in all its languages: the first sentence of one asks for the r
 
 On a CPU it is all-MiniLM-L6-v2 in float32, and that the losses agree, step by step, is checked.
 With --gpu it is a Llama of random weights (tests/bench/llama_shapes.py): layers in bfloat16,
-weights and what AdamW keeps in float32, layers computed again in the backward pass.
+weights and what AdamW keeps in float32, layers computed again in the backward pass;
+tests/bench/gpu.md has what that gave.
 """
 
 import argparse
+import gc
 import statistics
 import tempfile
 import time
@@ -24,15 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from embedtrain.losses import in_batch
 from embedtrain.model import Embedder
 from embedtrain.packing import pack
+from embedtrain.ranks import compile_layers, join, spread
 from sdg.corpora import CorpusConfig, bundled_languages, read_documents
 from sdg.text import rng, sentences
 from tests.bench import llama_shapes
@@ -51,6 +51,9 @@ class Setting:
     batch: int
     max_tokens: int
     device: str  # "cpu" or "cuda"
+    warmup: int  # steps before those that are measured
+    shape: str = ""  # of the random Llama that takes the model's place on a GPU
+    compiled: bool = False
 
     @property
     def cuda(self) -> bool:
@@ -77,24 +80,28 @@ class Run:
 
 
 class Meter:
-    """Measures the steps alone, tokenizing included, loading not."""
+    """Measures the steps after the warm-up, tokenizing included."""
 
     def __init__(self, setting: Setting) -> None:
-        self.cuda = setting.cuda
+        self._cuda, self._left = setting.cuda, setting.warmup
 
-    def __enter__(self) -> "Meter":
-        if self.cuda:
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-        self.start, self.cpu_start = time.perf_counter(), time.process_time()
-        return self
+    def step_begins(self) -> None:
+        if self._left == 0:
+            if self._cuda:
+                torch.cuda.synchronize()
+                torch.cuda.reset_peak_memory_stats()
+            self._start, self._cpu_start = time.perf_counter(), time.process_time()
+        self._left -= 1
 
-    def __exit__(self, *_: object) -> None:
-        if self.cuda:
+    def run(self, losses: list[float]) -> Run:
+        if self._cuda:
             torch.cuda.synchronize()
-        self.seconds = time.perf_counter() - self.start
-        self.cpu_seconds = time.process_time() - self.cpu_start
-        self.peak_gib = torch.cuda.max_memory_allocated() / 2**30 if self.cuda else 0.0
+        return Run(
+            seconds=time.perf_counter() - self._start,
+            cpu_seconds=time.process_time() - self._cpu_start,
+            losses=losses,
+            peak_gib=torch.cuda.max_memory_allocated() / 2**30 if self._cuda else 0.0,
+        )
 
 
 def read_pairs(corpus: str, count: int) -> list[Pair]:
@@ -112,41 +119,37 @@ def read_pairs(corpus: str, count: int) -> list[Pair]:
     return pairs[:count]
 
 
-def spread(embedder: Embedder) -> Embedder:
-    """On one GPU: layers compute in bfloat16, float32 weights are what the optimizer changes."""
-    if not dist.is_initialized():
-        dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1)
-    mesh = init_device_mesh("cuda", (1,))
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    for layer in embedder.backbone.layers:
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    spread: Embedder = fully_shard(embedder, mesh=mesh, mp_policy=policy)
-    return spread
-
-
 def ours(setting: Setting, pairs: list[Pair]) -> Run:
-    embedder = Embedder.load(setting.model, gradient_checkpointing=setting.cuda).train()
+    if setting.shape:
+        tokenizer = AutoTokenizer.from_pretrained(setting.model, local_files_only=True)
+        llama = llama_shapes.backbone(setting.shape)
+        embedder = Embedder(llama, tokenizer, gradient_checkpointing=True).train()
+        spread(embedder, join(), "bf16")
+        if setting.compiled:
+            compile_layers(embedder)
+    else:
+        embedder = Embedder.load(setting.model).train()
     tokenizer = embedder.tokenizer
-    embedder = spread(embedder) if setting.cuda else embedder
     weights = [p for p in embedder.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     steps = len(pairs) // setting.batch
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     losses = []
-    with Meter(setting) as meter:
-        for batch in setting.in_batches(pairs):
-            texts = [query for query, _ in batch] + [positive for _, positive in batch]
-            packed = pack(setting.token_ids(tokenizer, texts)).to(setting.device)
-            q_BD, pos_BD = embedder(packed).chunk(2)
-            none_BKD = q_BD.new_empty(len(q_BD), 0, q_BD.shape[1])
-            loss = in_batch(q_BD, pos_BD, none_BKD, temperature=TEMPERATURE).mean()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            decay.step()
-            optimizer.zero_grad()
-            losses.append(loss.item())
-    return Run(meter.seconds, meter.cpu_seconds, losses, meter.peak_gib)
+    meter = Meter(setting)
+    for batch in setting.in_batches(pairs):
+        meter.step_begins()
+        texts = [query for query, _ in batch] + [positive for _, positive in batch]
+        packed = pack(setting.token_ids(tokenizer, texts)).to(setting.device)
+        q_BD, pos_BD = embedder(packed).chunk(2)
+        none_BKD = q_BD.new_empty(len(q_BD), 0, q_BD.shape[1])
+        loss = in_batch(q_BD, pos_BD, none_BKD, temperature=TEMPERATURE).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        decay.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return meter.run(losses)
 
 
 def theirs(setting: Setting, pairs: list[Pair]) -> Run:
@@ -159,7 +162,13 @@ def theirs(setting: Setting, pairs: list[Pair]) -> Run:
     from sentence_transformers.base.sampler import DefaultBatchSampler
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from torch.utils.data import SequentialSampler
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, TrainerCallback
+
+    meter = Meter(setting)
+
+    class Metered(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            meter.step_begins()
 
     def in_order(dataset: Any, **settings: Any) -> DefaultBatchSampler:
         kept = ("batch_size", "drop_last")
@@ -173,6 +182,8 @@ def theirs(setting: Setting, pairs: list[Pair]) -> Run:
         model_kwargs={"dtype": torch.float32},
         config_kwargs={"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     )
+    if setting.shape:
+        embedder[0].model = llama_shapes.backbone(setting.shape)
     embedder.max_seq_length = setting.max_tokens
     queries, positives = zip(*pairs, strict=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -198,15 +209,15 @@ def theirs(setting: Setting, pairs: list[Pair]) -> Run:
             args=arguments,
             train_dataset=Dataset.from_dict({"query": queries, "positive": positives}),
             loss=MultipleNegativesRankingLoss(embedder, scale=1 / TEMPERATURE),
+            callbacks=[Metered()],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(
             trainer.model_card_callback_class
         )  # its sample texts are no training
-        with Meter(setting) as meter:
-            trainer.train()
+        trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return Run(meter.seconds, meter.cpu_seconds, losses, meter.peak_gib)
+    return meter.run(losses)
 
 
 def lengths(setting: Setting, pairs: list[Pair]) -> tuple[list[int], int]:
@@ -226,15 +237,14 @@ def compare(setting: Setting, pairs: list[Pair], repeats: int) -> dict[str, list
     """Runs of both sides, by turns; none where a side does not fit into memory."""
     sides = {"embedtrain": ours, "sentence-transformers": theirs}
     runs: dict[str, list[Run]] = {name: [] for name in sides}
-    for number in range(-1, repeats):  # the first is a warm-up
+    for _ in range(repeats):
         for name, side in sides.items():
             try:
-                run = side(setting, pairs if number >= 0 else pairs[: 2 * setting.batch])
+                runs[name].append(side(setting, pairs))
             except torch.OutOfMemoryError:
                 print(f"{name}: does not fit into the GPU's memory")
-                continue
-            if number >= 0:
-                runs[name].append(run)
+            gc.collect()
+            torch.cuda.empty_cache()
     for pair in zip(*runs.values(), strict=False):
         largest = max(abs(a - b) for a, b in zip(*(run.losses for run in pair), strict=True))
         print(f"largest difference of a step's loss: {largest:.1e}")
@@ -268,21 +278,30 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="pairs a step")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--warmup", type=int, default=2, help="steps before those measured")
     parser.add_argument("--gpu", choices=llama_shapes.SHAPES, help="a Llama shape, on a GPU")
+    parser.add_argument("--compile", action="store_true", help="our layers, on a GPU")
     options = parser.parse_args()
     if options.gpu and not torch.cuda.is_available():
         parser.error("--gpu: there is no GPU here")
-    pairs = read_pairs(options.data, options.batch * options.steps)
+    pairs = read_pairs(options.data, options.batch * (options.warmup + options.steps))
     with tempfile.TemporaryDirectory() as folder:
         if options.gpu:
-            llama_shapes.build(options.gpu, Path(folder), "cuda")
-            setting = Setting(folder, options.batch, max_tokens=512, device="cuda")
-        else:
-            setting = Setting(str(minilm_path()), options.batch, max_tokens=256, device="cpu")
-        texts, padded = lengths(setting, pairs)
+            llama_shapes.build(options.gpu, Path(folder))
+        setting = Setting(
+            model=folder if options.gpu else str(minilm_path()),
+            batch=options.batch,
+            max_tokens=512 if options.gpu else 256,
+            device="cuda" if options.gpu else "cpu",
+            warmup=options.warmup,
+            shape=options.gpu or "",
+            compiled=options.compile,
+        )
+        measured = pairs[options.batch * options.warmup :]
+        texts, padded = lengths(setting, measured)
         packages = ("torch", "transformers", "sentence-transformers")
         on = torch.cuda.get_device_name() if options.gpu else f"{torch.get_num_threads()} threads"
-        print(f"{len(pairs)} pairs, {sum(texts)} tokens, {1 - sum(texts) / padded:.0%} padding")
+        print(f"{len(measured)} pairs, {sum(texts)} tokens, {1 - sum(texts) / padded:.0%} padding")
         print(f"{on}, {', '.join(f'{name} {version(name)}' for name in packages)}")
         runs = compare(setting, pairs, options.repeats)
         ceiling = llama_shapes.ceiling() if options.gpu else 0.0
