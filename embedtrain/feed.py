@@ -68,12 +68,26 @@ def _step(batches: Batches, tokenizer: Any, max_tokens: int, rank: int, num_rank
     batch = next(batches)
     items = batch.share(rank, num_ranks)
     texts = [text for item in items for text in (item.query, *item.documents)]
-    # One token more than is kept shows which texts were cut.
-    ids = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"] if texts else []
+    ids, num_cut = tokenized(texts, tokenizer, max_tokens)
     whole = iter(ids)
     token_ids = tuple(tuple(next(whole) for _ in range(1 + len(item.documents))) for item in items)
-    num_cut = sum(len(one) >= max_tokens for one in ids)
     return Step(batch, items, token_ids, num_cut, batches.state())
+
+
+def tokenized(texts: list[str], tokenizer: Any, max_tokens: int) -> tuple[list[list[int]], int]:
+    """The texts' ids, `max_tokens` of each at most, and how many texts have more."""
+    if not texts:
+        return [], 0
+    # One token more than is kept shows which texts are cut. They are read again, as cutting ids
+    # would take the special token at their end.
+    ids = tokenizer(texts, truncation=True, max_length=max_tokens + 1)["input_ids"]
+    places = [place for place, one in enumerate(ids) if len(one) > max_tokens]
+    if places:
+        longer = [texts[place] for place in places]
+        again = tokenizer(longer, truncation=True, max_length=max_tokens)["input_ids"]
+        for place, one in zip(places, again, strict=True):
+            ids[place] = one
+    return ids, len(places)
 
 
 def split(sizes: Sequence[int], num_parts: int) -> list[list[int]]:

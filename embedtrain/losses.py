@@ -14,12 +14,14 @@ Shapes: B queries, K hard negatives of each, M = B * K, C candidates (1 + K, the
 D dimensions, P pairs of texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Protocol, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, Unpack
 
 import torch
 from torch.nn.functional import normalize
+
+from sdg.errors import UserError
 
 QWEN3_MARGIN = 0.1  # a cosine so much above the positive's is taken for another positive's
 
@@ -215,12 +217,14 @@ LOSSES: dict[str, Contrastive] = {
 SEPARABLE = frozenset({"hard_negatives"})
 
 
-def matryoshka(loss: Contrastive, dims: Sequence[int]) -> Contrastive:
+def matryoshka(
+    loss: Callable[..., torch.Tensor], dims: Sequence[int]
+) -> Callable[..., torch.Tensor]:
     """The sum of a loss over vectors cut to their first dimensions (arXiv 2205.13147, eq. 1).
 
         loss_i = sum_{m in dims} loss_i of the vectors' first m coordinates, scaled to length 1
 
-    All weights are 1, as in the paper.
+    All weights are 1, as in the paper. `loss` is any one whose positional arguments are vectors.
 
     Raises:
         ValueError: no dimensions, or more than the vectors have.
@@ -228,21 +232,14 @@ def matryoshka(loss: Contrastive, dims: Sequence[int]) -> Contrastive:
     if not dims or min(dims) < 1:
         raise ValueError(f"Matryoshka dimensions {list(dims)}: give one at least, all above 0")
 
-    def nested(
-        q_BD: torch.Tensor,
-        pos_BD: torch.Tensor,
-        neg_BKD: torch.Tensor,
-        *,
-        temperature: float,
-        **known: Unpack[Known],
-    ) -> torch.Tensor:
-        if max(dims) > q_BD.shape[-1]:
-            raise ValueError(f"Matryoshka dimension {max(dims)}: vectors have {q_BD.shape[-1]}")
-        total_B = torch.zeros_like(q_BD[:, 0])
-        for dim in dims:
-            cut = (normalize(x[..., :dim], dim=-1) for x in (q_BD, pos_BD, neg_BKD))
-            total_B = total_B + loss(*cut, temperature=temperature, **known)
-        return total_B
+    def nested(*vectors: torch.Tensor, **settings: Any) -> torch.Tensor:
+        size = vectors[0].shape[-1]
+        if max(dims) > size:
+            raise UserError(f"Matryoshka dimension {max(dims)}: vectors have {size}")
+        by_dim = [
+            loss(*(normalize(x[..., :dim], dim=-1) for x in vectors), **settings) for dim in dims
+        ]
+        return torch.stack(by_dim).sum(0)
 
     return nested
 

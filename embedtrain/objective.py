@@ -9,8 +9,9 @@ X texts of a pass (the queries first, then candidates, query by query).
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -162,6 +163,12 @@ class Objective:
         docs_BCD = vectors_XD.new_zeros(len(items), self._num_candidates, vectors_XD.shape[1])
         return q_BD, docs_BCD.index_put((_index(rows, flat), _index(columns, flat)), flat)
 
+    def _over_dims(self, loss: Callable[..., torch.Tensor], *vectors: torch.Tensor) -> torch.Tensor:
+        """A loss of vectors; with Matryoshka, the sum of it over their first dimensions."""
+        if not self._config.matryoshka:
+            return loss(*vectors)
+        return matryoshka(loss, (*self._config.matryoshka, vectors[0].shape[-1]))(*vectors)
+
     def _losses(
         self, q_BD: torch.Tensor, docs_BCD: torch.Tensor, targets: Targets, in_batch: bool
     ) -> torch.Tensor:
@@ -174,23 +181,34 @@ class Objective:
             return self._contrast(q_BD, docs_BCD, targets, name)
         plain_B = self._contrast(q_BD, docs_BCD, targets, "hard_negatives")
         there_BC = ~targets.grades_BC.isnan()
-        loss = cosent(
+        loss = self._over_dims(
+            partial(
+                cosent,
+                scores_P=targets.grades_BC[there_BC],
+                temperature=self._config.cosent_temperature,
+            ),
             q_BD[:, None].expand_as(docs_BCD)[there_BC],
             docs_BCD[there_BC],
-            targets.grades_BC[there_BC],
-            temperature=self._config.cosent_temperature,
         )
         return torch.where(graded_B, loss, plain_B)
 
     def _contrast(
         self, q_BD: torch.Tensor, docs_BCD: torch.Tensor, targets: Targets, name: str
     ) -> torch.Tensor:
+        """The loss `name` of each query, with what it has to learn of a teacher."""
+        if self._config.distill != "none" and (targets.scores_BC.isnan() & targets.mask_BC).any():
+            raise UserError(
+                f"loss.distill={self._config.distill}: a row has no teacher's scores; leave its "
+                f"source out, or take loss.distill=none"
+            )
+        return self._over_dims(partial(self._of_whole, targets, name), q_BD, docs_BCD)
+
+    def _of_whole(
+        self, targets: Targets, name: str, q_BD: torch.Tensor, docs_BCD: torch.Tensor
+    ) -> torch.Tensor:
         config = self._config
-        loss = LOSSES[name]
-        if config.matryoshka:
-            loss = matryoshka(loss, (*config.matryoshka, q_BD.shape[-1]))
         pos_BD, neg_BKD, mask_BK = docs_BCD[:, 0], docs_BCD[:, 1:], targets.mask_BC[:, 1:]
-        loss_B = loss(
+        loss_B = LOSSES[name](
             q_BD,
             pos_BD,
             neg_BKD,
@@ -201,11 +219,6 @@ class Objective:
         )
         if config.distill == "none":
             return loss_B
-        if (targets.scores_BC.isnan() & targets.mask_BC).any():
-            raise UserError(
-                f"loss.distill={config.distill}: a row has no teacher's scores; leave its source "
-                f"out, or take loss.distill=none"
-            )
         teacher_BC = targets.scores_BC.nan_to_num(0.0)
         if config.distill == "margin_mse":
             taught_B = margin_mse(q_BD, pos_BD, neg_BKD, teacher_BC=teacher_BC, mask_BK=mask_BK)

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+LISTED = 8  # languages, or tasks, in a line of the console
+
 
 def matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second in a large matrix product, the best of a few."""
@@ -55,6 +57,14 @@ def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _listed(found: dict[str, float], prefix: str) -> str:
+    """The values under a prefix, largest first; TensorBoard has all, whatever their number."""
+    values = {name.removeprefix(prefix): v for name, v in found.items() if name.startswith(prefix)}
+    names = sorted(values, key=values.__getitem__, reverse=True)
+    shown = [f"{name} {values[name]:.4f}" for name in names[:LISTED]]
+    return ", ".join(shown) + (f", {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 class Progress:
@@ -114,13 +124,10 @@ class Progress:
         for name, value in found.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
-        by_task = ", ".join(
-            f"{name.partition('/')[2]} {value:.4f}"
-            for name, value in found.items()
-            if name.startswith("loss_by_task/")
-        )
+        by_task, by_language = (_listed(found, f"loss_by_{kind}/") for kind in ("task", "language"))
         self._say(
-            f"step {step}/{num_steps}  loss {found.get('loss', float('nan')):.4f} ({by_task})  "
+            f"step {step}/{num_steps}  loss {found.get('loss', float('nan')):.4f} "
+            f"({by_task}; {by_language})  "
             f"lr {rate:.2e}  |g| {norm:.2f}  {found['speed/tokens_per_second']:,.0f} tokens/s  "
             f"MFU {found['speed/mfu']:.0%}  {found['memory_gb']:.1f} GB  padding "
             f"{found['padding/share']:.0%} (would be {found['padding/share_if_padded']:.0%})"

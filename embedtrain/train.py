@@ -56,8 +56,7 @@ def train(config: TrainConfig, folder: Path, say: Say = print) -> Path | None:
     if dist.get_rank():
         say = _silent
     try:
-        with _Stop() as stop:
-            found = _Training(config, folder, device, say).run(stop)
+        found = _Training(config, folder, device, say).run()
         if not joined:
             dist.destroy_process_group()
         return found
@@ -74,7 +73,10 @@ def _silent(text: str) -> None:
 
 
 class _Stop:
-    """SIGTERM and SIGINT, remembered until the step is done; in a thread they stay as they are."""
+    """SIGTERM and SIGINT, remembered until the step is done; in a thread they stay as they are.
+
+    Only while steps are made: what goes before and after begins anew, and may be broken off.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -128,8 +130,17 @@ class _Training:
         dist.barrier()
         return open_sources(self.config.data, self.folder / "data")
 
-    def run(self, stop: _Stop) -> Path | None:
+    def run(self) -> Path | None:
+        """The folder of the finished model; None if a signal asked to stop."""
         self._resume()
+        first = self.batches.step
+        with _Stop() as stop:
+            if not self._steps(stop):
+                return None
+        return self._finished(first)
+
+    def _steps(self, stop: _Stop) -> bool:
+        """Make the steps that are left; whether all are made."""
         dtype = torch.bfloat16 if self.config.precision == "bf16" else torch.float32
         progress = Progress(self.folder / "events", self.device, dtype, self.say)
         first = self.batches.step
@@ -151,7 +162,7 @@ class _Training:
                 asked, passes = largest(int(stop.asked), self.objective.needed_passes(step))
                 if asked:
                     self._leave(state)
-                    return None
+                    return False
                 self._step(step, passes, progress)
                 state = step.state
                 done = step.batch.step + 1
@@ -162,7 +173,7 @@ class _Training:
             progress.close()
         self._save(state)
         self.checkpoints.wait()
-        return self._export()
+        return True
 
     def _step(self, step: Step, passes: int, progress: Progress) -> None:
         config, number = self.config, step.batch.step
@@ -240,20 +251,38 @@ class _Training:
         self.checkpoints.wait()
         self.say(f"stopped after step {state['step']}; the same command goes on from there")
 
-    def _export(self) -> Path:
-        """Write the model, on rank 0; the other ranks wait for it."""
+    def _finished(self, first: int) -> Path:
+        """The model's folder, written unless it was when the training was finished before."""
+        out = self.folder / "model"
+        last = self.checkpoints.last()
+        # Of which checkpoint the model is; it goes with the checkpoints.
+        exported = self.checkpoints.folder / "exported"
+        there = last and out.is_dir() and exported.exists() and exported.read_text() == last.name
+        (done,) = largest(int(self.rank == 0 and first == self.num_steps and bool(there)))
+        if done:
+            self.say(f"finished already: {out}")
+            return out
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = get_model_state_dict(self.model, options=options)
-        out = self.folder / "model"
         if self.rank == 0:
-            whole = load(self.config)
-            whole.load_state_dict(weights)
-            shutil.rmtree(out, ignore_errors=True)
-            settings = self.config.model_dump_json(indent=1) + "\n"
-            (self.folder / "settings.json").write_text(settings, encoding="utf-8")
-            export(whole, out, self._card())
+            self._export(weights, out)
+            exported.write_text(last.name if last else "")
         dist.barrier()
         return out
+
+    def _export(self, weights: dict[str, Any], out: Path) -> None:
+        """Write the model beside the one that may be there, then put it in its place."""
+        whole = load(self.config)
+        whole.load_state_dict(weights)
+        fresh = out.parent / ".fresh" / out.name
+        shutil.rmtree(fresh.parent, ignore_errors=True)
+        fresh.parent.mkdir()
+        export(whole, fresh, self._card())
+        settings = self.config.model_dump_json(indent=1) + "\n"
+        (self.folder / "settings.json").write_text(settings, encoding="utf-8")
+        shutil.rmtree(out, ignore_errors=True)
+        fresh.rename(out)
+        fresh.parent.rmdir()
 
     def _card(self) -> Card:
         """What the exported model says of itself."""

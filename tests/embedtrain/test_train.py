@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from embedtrain.config import OptimConfig, TrainConfig
@@ -183,6 +184,38 @@ def test_a_finished_training_given_again_keeps_its_checkpoint(place: Path, tmp_p
     assert written
     assert run(config, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in last.iterdir()} == written
+
+
+def test_a_model_is_written_once_and_replaced_whole(place: Path, tmp_path: Path) -> None:
+    config = make(place, steps=2)
+    model = run(config, tmp_path)
+    assert model
+    (model / "evaluation").mkdir()
+    before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
+    assert run(config, tmp_path) == model
+    assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == before
+    (tmp_path / "checkpoints" / "exported").unlink()  # as if it had been killed while exporting
+    try:
+        with pytest.raises(SafetensorError, match="os error"):
+            run(config, tmp_path, {"0 steps": lambda: tiny_training.limit_files(30_000)})
+    finally:
+        tiny_training.limit_files(-1)
+    assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == before
+    assert run(config, tmp_path) == model
+    assert not (model / "evaluation").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoints", "data", "events", "model", "settings.json",
+    ]  # fmt: skip
+
+
+def test_a_signal_while_data_is_laid_out_stops_it(place: Path, tmp_path: Path) -> None:
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(make(place), tmp_path, {"laying out": interrupt})
+    assert not (tmp_path / "checkpoints" / "last").exists()
+    assert run(make(place, steps=1), tmp_path)
 
 
 def test_a_gradient_that_is_not_finite_stops_it(place: Path, tmp_path: Path) -> None:

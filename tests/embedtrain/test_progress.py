@@ -1,0 +1,31 @@
+"""What a training says of itself."""
+
+from pathlib import Path
+
+import torch
+
+from embedtrain.progress import Progress
+
+
+def told(folder: Path, losses: list[tuple[str, str, float]]) -> str:
+    said: list[str] = []
+    progress = Progress(folder, torch.device("cpu"), torch.float32, said.append)
+    progress.count([3, 5], 8, 1e6)
+    progress.count_losses(losses)
+    progress.report(10, 20, 1, 1e-3, 0.5)
+    progress.close()
+    (line,) = said
+    return line
+
+
+def test_the_console_has_the_loss_by_task_and_by_language(tmp_path: Path) -> None:
+    losses = [("retrieval", "sw", 0.5), ("sts", "ha", 2.0), ("retrieval", "ha", 1.0)]
+    line = told(tmp_path, losses)
+    assert "loss 1.1667 (sts 2.0000, retrieval 0.7500; ha 1.5000, sw 0.5000)" in line
+    assert "8 tokens" not in line  # a speed, not a count
+
+
+def test_a_line_has_room_for_the_languages_that_are_worst(tmp_path: Path) -> None:
+    line = told(tmp_path, [("retrieval", f"q{i:02}", float(i)) for i in range(20)])
+    assert "(retrieval 9.5000; q19 19.0000, q18 18.0000" in line
+    assert "q12 12.0000, 12 more)" in line
