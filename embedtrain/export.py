@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import torch
 from embedtrain.card import model_card
 from embedtrain.model import Embedder
 from embedtrain.packing import pack
-from sdg.errors import UserError
+from sdg.errors import UserError, entry_point
 
 ENGINES = ("sentence-transformers", "vllm")
 TOLERANCE = 1e-5  # of a coordinate, computed in fp32
@@ -63,6 +63,18 @@ class Card:
         named = {name: self.prompts[t] for t, name in PROMPT_NAMES.items() if t in self.prompts}
         return {**named, "query": named.get("query", ""), "document": ""}
 
+    @classmethod
+    def read(cls, folder: Path) -> "Card":
+        """That of an exported folder.
+
+        Raises:
+            UserError: the folder has none.
+        """
+        try:
+            return cls(**json.loads((folder / "card.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{folder}/card.json: no card of an export ({error})") from None
+
 
 def export(embedder: Embedder, folder: Path, card: Card) -> float:
     """Write the folder, which appears whole or not at all, and check it with sentence-transformers.
@@ -89,6 +101,7 @@ def export(embedder: Embedder, folder: Path, card: Card) -> float:
     plain = Embedder(backbone.float(), embedder.tokenizer, pooling=embedder.pooling).eval()
     golden = {"max_tokens": card.max_tokens, "vectors": _golden(plain, card)}
     _write_json(fresh / "golden.json", golden)
+    _write_json(fresh / "card.json", asdict(card))
     (fresh / "README.md").write_text(
         model_card(
             folder.name,
@@ -203,17 +216,14 @@ def _by_vllm(folder: Path, texts: list[str]) -> np.ndarray:
     return np.array([out.outputs.embedding for out in model.embed(texts, use_tqdm=False)])
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 the same vectors, 2 others or wrong use."""
     parser = argparse.ArgumentParser(prog="export", description="Check a folder's golden vectors.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
     args = parser.parse_args(argv)
-    try:
-        difference = check_golden(args.folder, args.engine)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    difference = check_golden(args.folder, args.engine)
     print(f"{args.folder}: {args.engine} gives the golden vectors, to {difference:.1e}")
     return 0
 

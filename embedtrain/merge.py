@@ -28,14 +28,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sdg.errors import UserError
+from sdg.errors import UserError, entry_point
 
 MAX_FILE_BYTES = 2 * 2**30
 BLOCK_NUMBERS = 2**26  # of one tensor that are in memory at a time, where rows can be merged apart
 METHODS = ("average", "slerp", "task_arithmetic", "ties")
 NEEDS_BASE = ("task_arithmetic", "ties")
+# What is copied beside the weights: not the same weights in other formats, of which there are many.
+_COPIED = frozenset({".json", ".txt", ".model", ".jinja"})
 # Written anew for the merged model, or true of the trained one alone.
-_NOT_COPIED = (".safetensors", ".safetensors.index.json", "README.md", "golden.json", "merge.json")
+_NOT_COPIED = (".index.json", "card.json", "golden.json", "merge.json")
+_VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "*.model")  # without a tokenizer.json
 # What two runs of one recipe may differ in.
 _FREE_CONFIG = frozenset({"_name_or_path", "transformers_version", "dtype", "torch_dtype"})
 
@@ -87,6 +90,7 @@ class Weights:
         paths = sorted(folder.glob("*.safetensors"))
         if not paths:
             raise UserError(f"{folder}: no *.safetensors file, so no model that can be merged")
+        self.modules = _modules(folder)
         try:
             self._files = [safe_open(path, framework="pt") for path in paths]
         except (SafetensorError, OSError) as error:
@@ -135,8 +139,17 @@ def merge(
         check_match(sources[0], other)
     fresh = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(models[0], fresh, ignore=_left_out)
-    _write_merged(sources, start, recipe, fresh, progress)
+    try:
+        _copy_the_rest(sources[0], fresh)
+        _write_merged(sources, start, recipe, fresh, progress)
+        _write_origin(models, recipe, base, fresh)
+        fresh.rename(out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return out
+
+
+def _write_origin(models: Sequence[Path], recipe: Recipe, base: Path | None, folder: Path) -> None:
     origin = {
         "method": recipe.method,
         "models": [str(folder) for folder in models],
@@ -145,13 +158,39 @@ def merge(
         **({"density": recipe.density} if recipe.method == "ties" else {}),
     }
     text = json.dumps(origin, ensure_ascii=False, indent=2) + "\n"
-    (fresh / "merge.json").write_text(text, encoding="utf-8")
-    fresh.rename(out)
-    return out
+    (folder / "merge.json").write_text(text, encoding="utf-8")
 
 
-def _left_out(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name.endswith(_NOT_COPIED)}
+def _modules(folder: Path) -> list[Path]:
+    """The subfolders that the modules of sentence-transformers have (pooling, normalising).
+
+    Raises:
+        UserError: one has weights of its own, or is outside of the folder.
+    """
+    modules = _config(folder / "modules.json").get("content", [])
+    found = []
+    for name in [str(m.get("path", "")) for m in modules if isinstance(m, dict)]:
+        place = (folder / name).resolve()
+        if not place.is_relative_to(folder.resolve()):
+            raise UserError(f"{folder}/modules.json: a path leads out of the folder")
+        if place == folder.resolve() or not place.is_dir():
+            continue
+        if other := [file.name for file in place.iterdir() if file.suffix not in _COPIED]:
+            raise UserError(
+                f"{place}: has {other[0]}, and a module with weights of its own is not merged"
+            )
+        found.append(place.relative_to(folder.resolve()))
+    return found
+
+
+def _copy_the_rest(model: Weights, out: Path) -> None:
+    """Configuration, tokenizer and modules without weights."""
+    for place in (Path(), *model.modules):
+        (out / place).mkdir(parents=True, exist_ok=True)
+        for file in sorted((model.folder / place).iterdir()):
+            kept = file.suffix in _COPIED or file.stem in ("LICENSE", "NOTICE")
+            if kept and file.is_file() and not file.name.endswith(_NOT_COPIED):
+                shutil.copyfile(file, out / place / file.name)
 
 
 def check_match(first: Weights, other: Weights) -> None:
@@ -164,7 +203,8 @@ def check_match(first: Weights, other: Weights) -> None:
     for name in first.names:
         if first.shape(name) != other.shape(name):
             raise UserError(f"{where}: {name} is {first.shape(name)} and {other.shape(name)}")
-    for file in ("config.json", "1_Pooling/config.json", "modules.json"):
+    files = [Path("config.json"), Path("modules.json")]
+    for file in [*files, *(place / "config.json" for place in first.modules)]:
         mine, theirs = _config(first.folder / file), _config(other.folder / file)
         keys = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
         if keys := [key for key in keys if key not in _FREE_CONFIG]:
@@ -177,14 +217,21 @@ def check_match(first: Weights, other: Weights) -> None:
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON: {error}") from None
     return content if isinstance(content, dict) else {"content": content}
 
 
 def _vocabulary(folder: Path) -> Any:
     """What turns text into ids; padding and truncation are a run's own and don't count."""
-    content = _config(folder / "tokenizer.json")
-    return {key: content.get(key) for key in ("model", "normalizer", "pre_tokenizer")}
+    if content := _config(folder / "tokenizer.json"):
+        return {key: content.get(key) for key in ("model", "normalizer", "pre_tokenizer")}
+    files = sorted(file for pattern in _VOCABULARIES for file in folder.glob(pattern))
+    if not files:
+        raise UserError(f"{folder}: has no tokenizer (tokenizer.json, vocab.txt or *.model)")
+    return {file.name: file.read_bytes() for file in files}
 
 
 def _write_merged(
@@ -309,8 +356,9 @@ def _trim(delta: torch.Tensor, density: float) -> torch.Tensor:
     return torch.where(delta.abs() >= threshold, delta, 0.0)
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 merged, 2 wrong use."""
+    """Exit status: 0 merged, 1 the system refused (a full disk), 2 wrong use."""
     parser = argparse.ArgumentParser(prog="merge", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
@@ -321,11 +369,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--density", type=float, default=0.2)
     args = parser.parse_args(argv)
     recipe = Recipe(args.method, tuple(args.weights), args.scale, args.density)
-    try:
-        merge(args.models, args.out, recipe, args.base)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    merge(args.models, args.out, recipe, args.base)
     print(f"{len(args.models)} models merged by {args.method} into {args.out}")
     return 0
 

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.e2e import minilm
-from pipelines.matrix import Ablation, RunSection, checked_name, read_ablation
-from pipelines.settings import parse_sets
-from sdg.errors import UserError
+from pipelines.matrix import Ablation, RunSection, read_ablation
+from pipelines.settings import checked_name, parse_sets
+from sdg.errors import UserError, entry_point
 from sdg.runner import run_lock
 from sdg.text import digest
 
@@ -174,9 +174,6 @@ def finish(work: Callable[[], dict[str, str]], folder: Path) -> int:
     try:
         with run_lock(folder):
             failed = work()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -186,14 +183,11 @@ def finish(work: Callable[[], dict[str, str]], folder: Path) -> int:
     return 1 if failed else 0
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: see `finish`."""
+    """Exit status: see `finish`; 1 as well where the system refused (a full disk)."""
     args = parse_args(argv)
-    try:
-        folder, ablation = folder_of(args), settings_of(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder, ablation = folder_of(args), settings_of(args)
 
     def work() -> dict[str, str]:
         results, failed = measure(ablation, folder, say)

@@ -13,9 +13,11 @@ Without CORPUS, half of the bundled corpus of LANG is trained on and the other h
 import argparse
 import importlib.metadata
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -23,7 +25,7 @@ import pyarrow.parquet as pq
 from pipelines import generate
 from pipelines.evaluate import print_results
 from sdg.corpora import BUNDLED, bundled_languages
-from sdg.errors import UserError
+from sdg.errors import UserError, entry_point
 
 ENGLISH_MAY_LOSE = 0.005  # nDCG@10
 # What the two runs differ in; a merge gains by such differences.
@@ -53,6 +55,16 @@ def minilm() -> Path:
     except importlib.metadata.PackageNotFoundError:
         raise UserError("all-MiniLM-L6-v2 is not installed: run `make e2e`, or --model") from None
     return Path(str(next(f for f in files if f.name == "modules.json").locate())).parent
+
+
+def _copied(model: Path, copy: Path) -> Path:
+    """A copy, made once: what is measured is kept with a model, and a package stays as it is."""
+    if not copy.is_dir():
+        fresh = copy.with_name(f".{copy.name}.tmp")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(model, fresh)
+        fresh.rename(copy)
+    return copy
 
 
 def bundled(lang: str) -> list[dict[str, str]]:
@@ -133,8 +145,6 @@ def train_two(
 
 def merge_and_export(models: Sequence[Path], folder: Path, base: Path) -> Path:
     """The average of the models as a folder of its own, with golden vectors that are checked."""
-    import shutil
-
     from embedtrain.export import Card, export
     from embedtrain.merge import merge
     from embedtrain.model import Embedder
@@ -143,12 +153,8 @@ def merge_and_export(models: Sequence[Path], folder: Path, base: Path) -> Path:
     for old in (raw, out):
         shutil.rmtree(old, ignore_errors=True)
     merge(models, raw)
-    settings = json.loads((models[0] / "sentence_bert_config.json").read_text(encoding="utf-8"))
-    card = Card(
-        base=base.name,
-        max_tokens=settings["max_seq_length"],
-        settings=json.loads((raw / "merge.json").read_text(encoding="utf-8")),
-    )
+    merged = json.loads((raw / "merge.json").read_text(encoding="utf-8"))
+    card = replace(Card.read(models[0]), base=base.name, settings=merged)
     difference = export(Embedder.load(str(raw)), out, card)
     print(f"\nexported {out}: sentence-transformers gives its golden vectors, to {difference:.0e}")
     return out
@@ -175,14 +181,18 @@ def measure(models: dict[str, Path], sets: Sequence[Path]) -> bool:
     return good
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 English got worse, 2 wrong use or a step that failed."""
+    """Exit status: 0 done, 1 English got worse or the system refused, 2 wrong use or a step that
+    failed, 130 stopped."""
     args = parse_args(argv)
     started = time.monotonic()
     run = args.run or f"e2e-{args.lang}"
     try:
         folder = generate.run_dir_of(f"{run}-e2e")
-        base = Path(args.model) if args.model else minilm()
+        bundled(args.lang)  # a language without is refused before anything is made
+        own = folder / "all-MiniLM-L6-v2"
+        base = Path(args.model) if args.model else _copied(minilm(), own)
         run_dir, num_passages, titles = make_examples(args.lang, args.corpus, run, folder)
         others = [text["text"] for lang in ("es", "fr") for text in bundled(lang)]
         english = write_titles(folder / "titles.en", bundled("en"), others)
@@ -191,9 +201,6 @@ def main(argv: Sequence[str]) -> int:
         models = {"before": base, "a": first, "b": second, "merged": merged}
         sets = [titles, english, *(Path(part) for part in args.data.split(",") if part)]
         good = measure(models, sets)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipelines.generate import run_dir_of
-from sdg.errors import UserError
+from sdg.errors import UserError, entry_point
 from sdg.export import HUB, WRITERS, Written, export
 
 # How each layout is read, after its folder.
@@ -64,8 +64,9 @@ def _say(console: Console, to: str, folder: Path, written: Written) -> None:
     console.print(f"read them with  {escape(how)}", highlight=False, soft_wrap=True)
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 2 wrong use."""
+    """Exit status: 0 done, 1 the system refused (a full disk), 2 wrong use."""
     parser = argparse.ArgumentParser(prog="export", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", required=True, help="name of a finished run")
     parser.add_argument("--to", required=True, help=", ".join([*WRITERS, HUB]))
@@ -76,18 +77,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dry-run", nargs="?", const="1", default="", help="push nothing, list it")
     args = parser.parse_args(argv)
     console = Console()
-    try:
-        if args.push and args.to != HUB:
-            raise UserError(f"PUSH= takes TO={HUB}")
-        if args.negatives < 0:
-            raise UserError("--negatives must be 0 or more")
-        folder, written = export(run_dir_of(args.run), args.to, args.negatives)
-        _say(console, args.to, folder, written)
-        if args.push:
-            push(folder, args.push, args.dry_run not in ("", "0"), console)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.push and args.to != HUB:
+        raise UserError(f"PUSH= takes TO={HUB}")
+    if args.negatives < 0:
+        raise UserError("--negatives must be 0 or more")
+    folder, written = export(run_dir_of(args.run), args.to, args.negatives)
+    _say(console, args.to, folder, written)
+    if args.push:
+        push(folder, args.push, args.dry_run not in ("", "0"), console)
     return 0
 
 

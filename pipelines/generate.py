@@ -6,10 +6,8 @@ the same command is given again.
 """
 
 import argparse
-import errno
 import logging
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -24,7 +22,8 @@ from rich.markup import escape
 
 from pipelines.preflight import check_profile
 from pipelines.profile import Profile, load_profile
-from sdg.errors import UserError
+from pipelines.settings import checked_name
+from sdg.errors import UserError, entry_point, refused_by_system
 from sdg.languages import Language
 
 if TYPE_CHECKING:
@@ -72,9 +71,7 @@ def _positive(text: str) -> int:
 
 def run_dir_of(name: str) -> Path:
     """The folder of a run; a name cannot lead out of `runs/`."""
-    if not re.fullmatch(r"[\w][\w.,+-]{0,99}", name):
-        raise UserError(f"RUN={name}: a run's name is letters, digits, '.', '_', '+' and '-' only")
-    return RUNS_DIR / name
+    return RUNS_DIR / checked_name(name)
 
 
 def read_profile(args: argparse.Namespace) -> Profile:
@@ -274,6 +271,7 @@ def _stop(signum: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 1 failed, 2 wrong use, 130 stopped by the user."""
     args = parse_args(argv)
@@ -286,16 +284,12 @@ def main(argv: Sequence[str]) -> int:
         run_dir = run_dir_of(args.run or "-".join(lang.code for lang in langs))
         (rehearse if args.dry_run else generate)(profile, langs, run_dir)
         return 0
-    except UserError as error:
-        screen.print(f"[red]error:[/red] {escape(str(error))}")
-        return 2
-    except OSError as error:
-        screen.print(f"[red]error:[/red] {escape(_explain_os_error(error))}")
-        return 1
     except KeyboardInterrupt:
         screen.print("stopped; what is finished is kept: the same command goes on from here")
         return 130
     except Exception as error:  # a bug: its traceback is for the log, not for the screen
+        if isinstance(error, UserError) or refused_by_system(error):
+            raise
         log_path = run_dir / "logs" / "run.log"
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("a", encoding="utf-8") as file:
@@ -305,18 +299,6 @@ def main(argv: Sequence[str]) -> int:
             f"{run_dir}/logs/run.log. What is finished is kept: the same command goes on from here"
         )
         return 1
-
-
-def _explain_os_error(error: OSError) -> str:
-    where = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"{where}the disk is full; what is finished is kept: free some space and give the "
-            f"same command again"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{where}no permission to write or read here ({error.strerror})"
-    return f"{where}{error.strerror or error}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from pipelines.samples import sample_seeds
-from sdg.errors import UserError
+from sdg.errors import UserError, entry_point
 from sdg.languages import language
 from sdg.prompting import (
     PROMPTS_DIR,
@@ -245,6 +245,7 @@ def renew(folder: Path = PROMPTS_DIR) -> list[Path]:
     return changed
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 all well, 1 findings, 2 wrong use."""
     parser = argparse.ArgumentParser(prog="lint-prompts", description="Check all prompts.")
@@ -252,12 +253,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, default=PROMPTS_DIR, help="prompts to check")
     args = parser.parse_args(argv)
     if args.renew:
-        try:
-            for path in renew(args.folder):
-                print(f"{path}: base_sha is the base's present hash now")
-        except UserError as error:
-            print(error, file=sys.stderr)
-            return 2
+        for path in renew(args.folder):
+            print(f"{path}: base_sha is the base's present hash now")
     found = lint(args.folder)
     for finding in found:
         print(finding)

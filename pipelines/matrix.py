@@ -6,7 +6,6 @@ their negatives, the training.
 """
 
 import itertools
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -189,10 +188,3 @@ def read_ablation(path: str, changes: dict[str, Any]) -> Ablation:
     if not ablation.documents and not any(ablation.evaluation.model_dump().values()):
         raise UserError(f"CONFIG={path}: nothing to measure on: give evaluation: or documents:")
     return ablation
-
-
-def checked_name(name: str) -> str:
-    """A name that can be a folder's and leads nowhere else."""
-    if not re.fullmatch(r"\w[\w.,+-]{0,99}", name):
-        raise UserError(f"RUN={name}: a name is letters, digits, '.', '_', '+' and '-' only")
-    return name

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from pipelines.samples import sample_seeds
-from sdg.errors import UserError
+from sdg.errors import UserError, entry_point
 from sdg.languages import Language, language
 from sdg.prompting import Prompt, list_prompts, load_base, load_prompt, override_path
 from sdg.tasks import check_prompt
@@ -138,26 +137,22 @@ def overview(rows: Sequence[tuple[Prompt, list[int]]], lang: Language) -> Table:
     return table
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 2 wrong use."""
+    """Exit status: 0 done, 1 the system refused, 2 wrong use."""
     args = parse_args(argv)
     console = Console(highlight=False)
-    try:
-        if not 1 <= args.n <= 100:
-            raise UserError(f"N={args.n}: must be from 1 to 100")
-        lang = language(args.lang)
-        prompts = chosen(args.task, args.prompt, lang.base)
-        rows = []
-        for prompt in prompts:
-            rows.append((prompt, show(console, prompt, lang, args)))
-            console.print()
-        if len(rows) > 1:
-            console.print(overview(rows, lang))
-        return 0
-    except UserError as error:
-        screen = Console(stderr=True, highlight=False, soft_wrap=True)
-        screen.print(f"[red]error:[/red] {escape(str(error))}")
-        return 2
+    if not 1 <= args.n <= 100:
+        raise UserError(f"N={args.n}: must be from 1 to 100")
+    lang = language(args.lang)
+    prompts = chosen(args.task, args.prompt, lang.base)
+    rows = []
+    for prompt in prompts:
+        rows.append((prompt, show(console, prompt, lang, args)))
+        console.print()
+    if len(rows) > 1:
+        console.print(overview(rows, lang))
+    return 0
 
 
 if __name__ == "__main__":

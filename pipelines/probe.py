@@ -33,12 +33,12 @@ from pipelines.ablate import finish, measure, say
 from pipelines.cells import Result
 from pipelines.e2e import write_titles
 from pipelines.generate import run_dir_of
-from pipelines.matrix import Ablation, checked_name
+from pipelines.matrix import Ablation
 from pipelines.profile import load_profile
 from pipelines.results import by_system, markdown_table, scores_of, write_results
-from pipelines.settings import check_settings, parse_sets
+from pipelines.settings import check_settings, checked_name, parse_sets
 from pipelines.subsets import Row, value_of
-from sdg.errors import UserError
+from sdg.errors import UserError, entry_point
 from sdg.export import BATCH_ROWS, examples_of
 from sdg.schema import Example, arrow_schema
 from sdg.store import write_atomically, write_json, write_text
@@ -326,16 +326,13 @@ def probe(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     return failed
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 a cell failed, 2 wrong use, 130 stopped by the user."""
+    """Exit status: 0 done, 1 a cell failed or the system refused, 2 wrong use, 130 stopped."""
     args = parse_args(argv)
-    try:
-        if args.pairs < FEWEST_ROWS:
-            raise UserError(f"PAIRS={args.pairs}: give {FEWEST_ROWS} or more")
-        folder = PROBES_DIR / checked_name(args.run)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.pairs < FEWEST_ROWS:
+        raise UserError(f"PAIRS={args.pairs}: give {FEWEST_ROWS} or more")
+    folder = PROBES_DIR / checked_name(args.run)
     return finish(lambda: probe(args, folder), folder)
 
 

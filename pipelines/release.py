@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.generate import run_dir_of
-from pipelines.matrix import checked_name
 from pipelines.profile import Profile, load_profile
+from pipelines.settings import checked_name
 from sdg.corpora import CorpusConfig, bundled_languages, corpus_files
-from sdg.errors import UserError
+from sdg.errors import UserError, entry_point
 from sdg.languages import language
 from sdg.prompting import PROMPTS_DIR, load_prompt
 from sdg.store import write_json, write_text
@@ -307,15 +307,12 @@ def _readme(about: dict[str, Any], measured: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 released, 2 wrong use."""
+    """Exit status: 0 released, 1 the system refused (a full disk), 2 wrong use."""
     args = parse_args(argv)
-    try:
-        folder = RELEASES_DIR / checked_name(args.run)
-        new = release(given_by(args), folder)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder = RELEASES_DIR / checked_name(args.run)
+    new = release(given_by(args), folder)
     print(f"{folder}" if new else f"{folder}: there already, the same")
     return 0
 

@@ -13,23 +13,20 @@ from rich.markup import escape
 
 from pipelines.generate import run_dir_of
 from pipelines.report_page import write_report
-from sdg.errors import UserError
+from sdg.errors import UserError, entry_point
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 2 wrong use."""
+    """Exit status: 0 done, 1 the system refused (a full disk), 2 wrong use."""
     parser = argparse.ArgumentParser(prog="report", description="Show what a run made.")
     parser.add_argument("--run", required=True, help="name of a run, or of two: a,b")
     args = parser.parse_args(argv)
     screen = Console(highlight=False, soft_wrap=True)
     names = [name.strip() for name in args.run.split(",") if name.strip()]
-    try:
-        if not 1 <= len(names) <= 2:
-            raise UserError(f"RUN={args.run}: give one run, or two with a comma between them")
-        path = write_report([run_dir_of(name) for name in names])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not 1 <= len(names) <= 2:
+        raise UserError(f"RUN={args.run}: give one run, or two with a comma between them")
+    path = write_report([run_dir_of(name) for name in names])
     screen.print(f"[bold]{escape(str(path))}[/bold] ({path.stat().st_size / 2**20:.1f} MB)")
     return 0
 

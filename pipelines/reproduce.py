@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.matrix import checked_name
 from pipelines.profile import Profile, load_profile
 from pipelines.release import SUMS, changed, corpus_sums, measure, sum_of
-from sdg.errors import UserError
+from pipelines.settings import checked_name
+from sdg.errors import UserError, entry_point
 from sdg.export import examples_of
 from sdg.text import digest
 
@@ -141,14 +141,13 @@ def reproduce(args: argparse.Namespace) -> list[str]:
     return compare_scores(released, measure(model, sets), about["tolerance"])
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 all came out again, 1 something came out otherwise, 2 wrong use."""
+    """Exit status: 0 all came out again, 1 something came out otherwise or the system refused, 2
+    wrong use."""
     args = parse_args(argv)
     try:
         found = reproduce(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130

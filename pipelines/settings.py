@@ -5,6 +5,7 @@ of `ablate`.
 """
 
 import difflib
+import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,13 @@ def find_config(config: str, prefix: str = "") -> Path:
         names = ", ".join(config_names(prefix))
         raise UserError(f"CONFIG={config}: no such file; those that come along: {names}")
     return path
+
+
+def checked_name(name: str) -> str:
+    """A run's or training's name, which is its folder's; it cannot lead out of the one above."""
+    if not re.fullmatch(r"[\w][\w.,+-]{0,99}", name):
+        raise UserError(f"RUN={name}: a name is letters, digits, '.', '_', '+' and '-' only")
+    return name
 
 
 def parse_sets(sets: Sequence[str]) -> dict[str, Any]:

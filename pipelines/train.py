@@ -11,14 +11,13 @@ given again.
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.settings import find_config, parse_sets, read_settings
-from sdg.errors import UserError
+from pipelines.settings import checked_name, find_config, parse_sets, read_settings
+from sdg.errors import entry_point
 
 if TYPE_CHECKING:
     from embedtrain.config import TrainConfig
@@ -57,9 +56,7 @@ def read_config(args: argparse.Namespace) -> "TrainConfig":
 
 def folder_of(name: str) -> Path:
     """The folder of a training; a name cannot lead out of `trainings/`."""
-    if not re.fullmatch(r"[\w][\w.,+-]{0,99}", name):
-        raise UserError(f"RUN={name}: a run's name is letters, digits, '.', '_', '+' and '-' only")
-    return TRAININGS_DIR / name
+    return TRAININGS_DIR / checked_name(name)
 
 
 def say(text: str) -> None:
@@ -67,27 +64,29 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 2 wrong use or a training that cannot go on, 130 stopped by a signal."""
+    """Exit status: 0 done, 1 the system refused (a full disk), 2 wrong use or a training that
+    cannot go on, 130 stopped by a signal."""
     args = parse_args(argv)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    try:
-        folder = folder_of(args.run)
-        config = read_config(args)
-        from transformers.utils import logging as transformers_logging
+    folder = folder_of(args.run)
+    config = read_config(args)
+    from transformers.utils import logging as transformers_logging
 
-        transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
         if args.ray:
             from pipelines.ray_train import train_on_ray
 
-            model: Path | None = train_on_ray(config, folder.resolve(), args.ray)
+            model: Path | None = train_on_ray(config, folder.resolve(), args.ray, say)
         else:
             from embedtrain.train import train
 
             model = train(config, folder, say)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from here")
+        return 130
     if model is None:
         return 130
     if os.environ.get("RANK", "0") == "0":

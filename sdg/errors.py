@@ -1,5 +1,68 @@
-"""The one exception that speaks to the user: what is wrong, where, and what to do."""
+"""The one exception that speaks to the user, and how every entry point says what went wrong."""
+
+import errno
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+Main = Callable[[Sequence[str]], int]
+# How libraries in Rust (safetensors, tokenizers) name the system's error, in exceptions that are
+# no OSError.
+_RUST = re.compile(r"\(os error (\d+)\)")
 
 
 class UserError(ValueError):
     """A mistake the user can mend. Entry points print its message alone, without a traceback."""
+
+
+def entry_point(main: Main) -> Main:
+    """Decorate a `main`: a mistake, or what the system refuses, is one line and no traceback.
+
+    Exit status: 2 after a `UserError`, 1 where the disk is full, a file may not be written, and
+    the like. All other exceptions are bugs and pass through.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str]) -> int:
+        try:
+            return main(argv)
+        except UserError as error:
+            return _say(str(error), 2)
+        except Exception as error:
+            refusal = refused_by_system(error)
+            if refusal is None:
+                raise
+            return _say(explain(refusal), 1)
+
+    return run
+
+
+def refused_by_system(error: BaseException) -> OSError | None:
+    """The system's error that an exception is, or that its text names."""
+    if isinstance(error, OSError):
+        return error
+    named = _RUST.search(str(error))
+    return OSError(int(named[1]), os.strerror(int(named[1]))) if named else None
+
+
+def explain(error: OSError) -> str:
+    """One line: where, what, and what to do."""
+    place = error.filename2 or error.filename  # of a renaming, where to
+    where = f"{place}: " if place else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{where}the disk is full; what is finished is kept: free some space and give the "
+            f"same command again"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}no permission to write or read here ({error.strerror})"
+    reason = error.strerror or str(error).strip() or type(error).__name__
+    return f"{where}{reason.splitlines()[0]}"
+
+
+def _say(text: str, status: int) -> int:
+    red = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    print("\033[31merror:\033[0m" if red else "error:", text, file=sys.stderr)
+    return status

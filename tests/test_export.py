@@ -197,7 +197,7 @@ def test_a_push_can_be_rehearsed(run_dir: Path, capsys: pytest.CaptureFixture[st
     [
         (["--run", "one", "--to", "csv"], "error: TO=csv: not a layout"),
         (["--run", "two", "--to", "beir"], "error: runs/two: no finished run there"),
-        (["--run", "../one", "--to", "beir"], "error: RUN=../one: a run's name is"),
+        (["--run", "../one", "--to", "beir"], "error: RUN=../one: a name is"),
         (["--run", "one", "--to", "beir", "--push", "a/b"], "error: PUSH= takes TO=hf"),
         (["--run", "one", "--to", "hf", "--push", "a"], "error: PUSH=a: give <owner>/<name>"),
     ],

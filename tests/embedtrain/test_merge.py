@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from embedtrain import merge as merging
 from embedtrain.merge import Recipe, merge, slerp, ties
 from sdg.errors import UserError
+from tests.tiny_training import limit_files
 
 SHAPES = {"embed.weight": (50, 8), "layer.bias": (8,), "scale": ()}
 Tensors = dict[str, np.ndarray]
@@ -142,6 +144,78 @@ def test_what_is_not_the_merged_models_is_not_copied(three: Any, tmp_path: Path)
         "config.json", "merge.json", "model.safetensors", "tokenizer.json",
     ]  # fmt: skip
     assert json.loads((out / "merge.json").read_text())["weights"] == pytest.approx([1 / 3] * 3)
+
+
+def test_other_formats_of_the_weights_are_not_copied(three: Any, tmp_path: Path) -> None:
+    first = three[0][0]
+    files = {
+        "modules.json": '[{"path": ""}, {"path": "1_Pooling"}]',
+        "1_Pooling/config.json": '{"pooling_mode": "mean"}',
+        "vocab.txt": "a",
+        "LICENSE": "Apache-2.0",
+        "pytorch_model.bin": "old weights",
+        "pytorch_model.bin.index.json": "{}",
+        "onnx/model.onnx": "old weights",
+        "evaluation/news-sw.json": "{}",
+        "code.py": "",
+    }
+    for folder in three[0]:
+        for name, text in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+    out = merge(three[0], tmp_path / "out")
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {
+        *("config.json", "modules.json", "1_Pooling/config.json", "tokenizer.json", "vocab.txt"),
+        *("LICENSE", "merge.json", "model.safetensors"),
+    }
+    (first / "1_Pooling/config.json").write_text('{"pooling_mode": "cls"}')
+    with pytest.raises(UserError, match="1_Pooling/config.json has pooling_mode cls and mean"):
+        merge(three[0], tmp_path / "other")
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_module_with_weights_of_its_own_is_refused(
+    three: Any, tmp_path: Path, weights: str
+) -> None:
+    for folder in three[0]:
+        (folder / "modules.json").write_text('[{"path": ""}, {"path": "2_Dense"}]')
+        (folder / "2_Dense").mkdir()
+        (folder / "2_Dense" / "config.json").write_text("{}")
+        (folder / "2_Dense" / weights).write_bytes(b"weights")
+    with pytest.raises(UserError, match=f"2_Dense: has {weights}, and a module with weights of"):
+        merge(three[0], tmp_path / "out")
+    (three[0][0] / "modules.json").write_text('[{"path": "../m1"}]')
+    with pytest.raises(UserError, match="a path leads out of the folder"):
+        merge(three[0], tmp_path / "out")
+
+
+def test_vocabularies_without_a_tokenizer_file_are_compared(three: Any, tmp_path: Path) -> None:
+    (one, two, _), _ = three
+    for folder in (one, two):
+        (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=f"{one}: has no tokenizer"):
+        merge([one, two], tmp_path / "out")
+    (one / "vocab.txt").write_text("a\nb\n")
+    (two / "vocab.txt").write_text("b\na\n")
+    with pytest.raises(UserError, match="their tokenizers differ"):
+        merge([one, two], tmp_path / "out")
+    (two / "vocab.txt").write_text("a\nb\n")
+    assert merge([one, two], tmp_path / "out").is_dir()
+
+
+def test_what_fails_leaves_nothing(three: Any, tmp_path: Path) -> None:
+    (three[0][0] / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"m0/config.json: not readable as JSON"):
+        merge(three[0], tmp_path / "out")
+    (three[0][0] / "config.json").write_text((three[0][1] / "config.json").read_text())
+    before = sorted(tmp_path.iterdir())
+    try:
+        limit_files(1000)  # less than the weights
+        with pytest.raises(SafetensorError, match="os error"):
+            merge(three[0], tmp_path / "out")
+    finally:
+        limit_files(-1)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_models_that_do_not_match_are_refused(three: Any, tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from ray.train import TrainingFailedError
 
 from embedtrain.config import TrainConfig
+from pipelines.ray_train import _until_done, scaling_of
 from pipelines.settings import config_names, find_config, read_settings
 from pipelines.train import main
 from sdg.errors import UserError
@@ -50,7 +52,7 @@ def test_the_recipes_stages_have_its_numbers() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--run", "../x"], "RUN=../x: a run's name is letters"),
+        (["--run", "../x"], "RUN=../x: a name is letters"),
         (["--run", "x"], "which model? Give a folder or a hub id: MODEL=<model>"),
         (["--run", "x", "--model", "none/here"], "no data: give sources"),
         (["--run", "x", "--config", "train_2b"], "those that come along: train_1b, train_8b_1gpu"),
@@ -97,7 +99,44 @@ def test_two_workers_of_ray_train_are_one_process(
     arguments = ["--run", "odd", "--config", str(settings), "--ray", "2", "--set", "batch_size=3"]
     capsys.readouterr()
     assert main(arguments) == 2
-    assert "error: batch_size 3: not a multiple of the 2 ranks" in capsys.readouterr().err
+    found = capsys.readouterr()
+    assert "error: batch_size 3: not a multiple of the 2 ranks" in found.err
+    assert "2 workers of Ray Train, on CPUs" in found.out
+    assert "a worker was lost" not in found.out  # a mistake is not tried again
+
+
+def test_ray_train_takes_the_clusters_gpus() -> None:
+    """Those of its workers: this machine may have none."""
+    assert scaling_of({"CPU": 4.0, "GPU": 8.0}, 8).use_gpu
+    assert not scaling_of({"CPU": 4.0}, 4).use_gpu
+    with pytest.raises(UserError, match="--ray 9: more workers than the cluster's 8 GPUs"):
+        scaling_of({"CPU": 64.0, "GPU": 8.0}, 9)
+    with pytest.raises(UserError, match="--ray 5: more workers than the cluster's 4 CPUs"):
+        scaling_of({"CPU": 4.0}, 5)
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_lost_workers_are_replaced_while_it_goes_on(tmp_path: Path, checkpoints: bool) -> None:
+    """Six times, if each leaves a new checkpoint."""
+    (tmp_path / "checkpoints").mkdir()
+    said: list[str] = []
+    tries = 0
+
+    def fit() -> None:
+        nonlocal tries
+        tries += 1
+        if checkpoints:
+            (tmp_path / "checkpoints" / "last").write_text(f"step-{tries}")
+        if tries < 7:
+            raise TrainingFailedError("Worker exited\nnode lost")
+
+    if checkpoints:
+        _until_done(fit, tmp_path, said.append)
+        assert (tries, len(said)) == (7, 6)
+    else:
+        with pytest.raises(UserError, match="lost 4 times without a new checkpoint .* node lost"):
+            _until_done(fit, tmp_path, said.append)
+        assert (tries, len(said)) == (4, 3)
 
 
 def test_a_settings_file_that_is_none_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""What entry points say of errors: the system's own, from Python and from libraries in Rust."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from sdg.errors import UserError, entry_point
+from tests.tiny_training import limit_files
+
+
+def by_python(folder: Path) -> None:
+    (folder / "a").write_text("a" * 1000)
+
+
+def by_safetensors(folder: Path) -> None:
+    save_file({"weight": np.zeros(1000)}, folder / "a")
+
+
+def by_tokenizers(folder: Path) -> None:
+    Tokenizer(WordLevel({"a" * 1000: 0}, "a")).save(str(folder / "a"))
+
+
+def run(action: Callable[[], None]) -> int:
+    @entry_point
+    def main(argv: Sequence[str]) -> int:
+        action()
+        return 0
+
+    return main([])
+
+
+@pytest.mark.parametrize("write", [by_python, by_safetensors, by_tokenizers])
+def test_a_disk_that_takes_no_more_is_one_line(
+    write: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        limit_files(500)
+        status = run(lambda: write(tmp_path))
+    finally:
+        limit_files(-1)
+    assert (status, capsys.readouterr().err) == (1, "error: File too large\n")
+
+
+def test_a_full_disk_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def write() -> None:
+        Path("/dev/full").write_text("a")  # a device that is always full
+
+    assert run(write) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the disk is full; what is finished is kept: free some space")
+
+
+def test_mistakes_are_said_and_bugs_are_not_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    def mistaken() -> None:
+        raise UserError("LANG=x: no such language")
+
+    def wrong() -> None:
+        raise ZeroDivisionError
+
+    assert run(mistaken) == 2
+    assert capsys.readouterr().err == "error: LANG=x: no such language\n"
+    with pytest.raises(ZeroDivisionError):
+        run(wrong)
+    assert run(lambda: None) == 0
