@@ -9,7 +9,7 @@ are compared by Borda count; two, by a paired bootstrap over the queries they sh
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ class Measured:
     languages: list[str]
     metric: str  # the task's main one
     score: float  # of the main metric, in [-1, 1]
-    by_subset: dict[str, float]  # the main metric by the task's subsets, languages mostly
+    by_subset: dict[str, float]  # the main metric by the task's subsets
+    by_language: dict[str, float]  # and by mteb's codes of languages, mean over their subsets
     metrics: dict[str, float]  # others, mean over subsets
     by_query: dict[str, float] = field(default_factory=dict)  # nDCG@10, of folders in BEIR layout
 
@@ -70,9 +71,13 @@ def evaluate(folder: Path, tasks: Sequence[AbsTask], say: Callable[[str], None])
     """Measure a model on tasks; what its `evaluation/` folder has of these very files is read.
 
     `say` is told of each task before it is measured.
+
+    Raises:
+        UserError: no model, one that cannot be loaded, or a task whose data cannot.
     """
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise UserError(f"{folder}: no model folder (neither modules.json nor config.json there)")
+    (folder / "evaluation").mkdir(exist_ok=True)  # not to measure for hours what cannot be kept
     fingerprint = model_fingerprint(folder)
     model: SentenceTransformer | None = None
     results = []
@@ -83,17 +88,27 @@ def evaluate(folder: Path, tasks: Sequence[AbsTask], say: Callable[[str], None])
         found = _read_kept(kept, fingerprint, data)
         if found is None:
             say(f"{folder.name}: {name} ({number} of {len(tasks)}) …")
-            model = model or SentenceTransformer(str(folder))
+            model = model or _load(folder)
             found = _measure(model, task)
             keep(kept, {"fingerprint": fingerprint, "data": data, "result": asdict(found)})
         results.append(found)
     return results
 
 
+def _load(folder: Path) -> SentenceTransformer:
+    try:
+        return SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever transformers, safetensors and tokenizers raise
+        reason = next(iter(str(error).strip().splitlines()), "")[:300]
+        raise UserError(
+            f"{folder}: sentence-transformers cannot load it ({type(error).__name__}: {reason})"
+        ) from error
+
+
 def model_fingerprint(folder: Path) -> str:
     """Hash of the files that decide a model's vectors."""
     total = hashlib.blake2b(digest_size=16)
-    kinds = (".json", ".safetensors", ".model", ".txt")
+    kinds = (".json", ".safetensors", ".bin", ".pt", ".model", ".txt")
     for path in sorted(p for p in folder.rglob("*") if p.suffix in kinds):
         inside = path.relative_to(folder)
         if inside.parts[0] != "evaluation" and path.is_file():
@@ -150,6 +165,7 @@ def _measure(model: SentenceTransformer, task: AbsTask) -> Measured:
         metric=task.metadata.main_score,
         score=float(np.mean([row["main_score"] for row in subsets])),
         by_subset={row["hf_subset"]: float(row["main_score"]) for row in subsets},
+        by_language=_by_language(subsets),
         metrics={
             name: float(np.mean([row[name] for row in subsets]))
             for name in METRICS
@@ -157,6 +173,14 @@ def _measure(model: SentenceTransformer, task: AbsTask) -> Measured:
         },
         by_query=by_query,
     )
+
+
+def _by_language(subsets: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for row in subsets:
+        for lang in dict.fromkeys(code.partition("-")[0] for code in row["languages"]):
+            found.setdefault(lang, []).append(float(row["main_score"]))
+    return {lang: float(np.mean(scores)) for lang, scores in sorted(found.items())}
 
 
 def _by_query(task: AbsTask, folder: Path) -> dict[str, float]:
@@ -178,6 +202,7 @@ def compare(results: dict[str, list[Measured]], seed: int = 0) -> dict[str, Any]
     summary: dict[str, Any] = {
         "mean_task": {model: float(np.mean(list(s.values()))) for model, s in scores.items()},
         "mean_type": {model: _mean_by_type(found) for model, found in results.items()},
+        "mean_language": {model: _mean_by_language(found) for model, found in results.items()},
         "borda": borda(scores),
         "bootstrap": {},
     }
@@ -200,3 +225,12 @@ def compare(results: dict[str, list[Measured]], seed: int = 0) -> dict[str, Any]
 def _mean_by_type(found: Sequence[Measured]) -> dict[str, float]:
     types = sorted({m.type for m in found})
     return {t: float(np.mean([m.score for m in found if m.type == t])) for t in types}
+
+
+def _mean_by_language(found: Sequence[Measured]) -> dict[str, float]:
+    """Mean over the tasks that have a language."""
+    languages = sorted({lang for m in found for lang in m.by_language})
+    return {
+        lang: float(np.mean([m.by_language[lang] for m in found if lang in m.by_language]))
+        for lang in languages
+    }

@@ -13,7 +13,7 @@ The language is what follows the last '.' or '-' of the folder's name ("news-sw"
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from sdg.errors import UserError
 
 SPLIT = "test"
+# What a key's value may be, in words for whoever reads the error.
+Kind = tuple[tuple[type, ...], str]
+TEXT: Kind = ((str,), "a text")
+NUMBER: Kind = ((int, float), "a number")
+ID: Kind = ((str, int), "a text or a whole number")
 _CORPUS, _QUERIES = "corpus.jsonl", "queries.jsonl"
 
 
@@ -83,13 +88,12 @@ def _task_of(folder: Path, layout: Any) -> AbsTask:
 
 
 def _mteb_language(code: str) -> str:
-    """A code as mteb knows it ("swh-Latn"), or English's, which mteb only files it under."""
-    full = langcodes.Language.get(code).maximize()
-    for name in (code, _alpha3(code), {"sw": "swh", "ar": "arb", "zh": "cmn"}.get(code, "")):
-        candidate = f"{name}-{full.script}"
-        if name in mteb.languages.ISO_TO_LANGUAGE and full.script in mteb.languages.ISO_TO_SCRIPT:
-            return candidate
-    return "eng-Latn"
+    """A code as mteb knows it ("swa-Latn"), or "und-Latn", which is no language."""
+    script = langcodes.Language.get(code).maximize().script
+    for name in (code, _alpha3(code)):
+        if name in mteb.languages.ISO_TO_LANGUAGE and script in mteb.languages.ISO_TO_SCRIPT:
+            return f"{name}-{script}"
+    return "und-Latn"
 
 
 def _alpha3(code: str) -> str:
@@ -109,11 +113,11 @@ class FolderRetrieval(_Local, AbsTaskRetrieval):
             return
         corpus = [
             {"id": str(row["_id"]), "title": row.get("title") or "", "text": row["text"]}
-            for row in _rows(self.folder / _CORPUS, "_id", "text")
+            for row in _rows(self.folder / _CORPUS, {"_id": ID, "text": TEXT})
         ]
         queries = [
             {"id": str(row["_id"]), "text": row["text"]}
-            for row in _rows(self.folder / _QUERIES, "_id", "text")
+            for row in _rows(self.folder / _QUERIES, {"_id": ID, "text": TEXT})
         ]
         relevant = read_qrels(self.folder)
         known = {row["id"] for row in queries}
@@ -136,14 +140,14 @@ class _Tables(_Local):
     """A set of tables, one JSONL file a split."""
 
     files: dict[str, str]  # split -> file
-    columns: tuple[str, ...]
+    columns: dict[str, Kind]
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
         tables = {
             split: Dataset.from_list(
                 [
                     {column: row[column] for column in self.columns}
-                    for row in _rows(self.folder / file, *self.columns)
+                    for row in _rows(self.folder / file, self.columns)
                 ]
             )
             for split, file in self.files.items()
@@ -157,7 +161,7 @@ class FolderSTS(_Tables, AbsTaskSTS):
 
     kind, main_score = "STS", "cosine_spearman"
     files = {SPLIT: "sts.jsonl"}
-    columns = ("sentence1", "sentence2", "score")
+    columns = {"sentence1": TEXT, "sentence2": TEXT, "score": NUMBER}
     min_score, max_score = 0, 5
 
 
@@ -166,7 +170,7 @@ class FolderBitext(_Tables, AbsTaskBitextMining):
 
     kind, main_score = "BitextMining", "f1"
     files = {SPLIT: "bitext.jsonl"}
-    columns = ("sentence1", "sentence2")
+    columns = {"sentence1": TEXT, "sentence2": TEXT}
 
 
 class FolderClassification(_Tables, AbsTaskClassification):
@@ -174,7 +178,7 @@ class FolderClassification(_Tables, AbsTaskClassification):
 
     kind, main_score = "Classification", "accuracy"
     files = {"train": "train.jsonl", SPLIT: "test.jsonl"}
-    columns = ("text", "label")
+    columns = {"text": TEXT, "label": ID}
 
 
 _LAYOUTS: dict[tuple[str, ...], Any] = {
@@ -185,8 +189,8 @@ _LAYOUTS: dict[tuple[str, ...], Any] = {
 }
 
 
-def _rows(path: Path, *needed: str) -> Iterator[dict[str, Any]]:
-    """Lines of a JSONL file; each must have the keys `needed`."""
+def _rows(path: Path, needed: Mapping[str, Kind]) -> Iterator[dict[str, Any]]:
+    """Lines of a JSONL file; each must have the keys `needed`, with values of their kinds."""
     num_rows = 0
     try:
         with path.open(encoding="utf-8") as file:
@@ -197,6 +201,9 @@ def _rows(path: Path, *needed: str) -> Iterator[dict[str, Any]]:
                 missing = [key for key in needed if not isinstance(row, dict) or key not in row]
                 if missing:
                     raise UserError(f"{path}:{number}: no key '{missing[0]}'")
+                for key, (types, words) in needed.items():
+                    if not isinstance(row[key], types) or row[key] != row[key]:  # NaN
+                        raise UserError(f"{path}:{number}: '{key}' is not {words}")
                 num_rows += 1
                 yield row
     except json.JSONDecodeError as error:

@@ -1,6 +1,8 @@
 """Measure models: `make evaluate MODEL=<folder> [DATA=<folder>] [TASKS=<mteb names>]`.
 
-MODEL, DATA and TASKS take several, with commas between; see `embedtrain.evaluate`.
+MODEL, DATA and TASKS take several, with commas between; see `embedtrain.evaluate`. All results go
+into a JSON file as well: into the first model's folder, `evaluation/results/<models>.json`, unless
+`--out` names another.
 """
 
 import argparse
@@ -17,7 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from embedtrain.evaluate import Measured, compare, evaluate, find_tasks, keep
-from sdg.errors import UserError
+from sdg.errors import entry_point
+
+BESIDE = ("recall_at_10", "recall_at_100", "mrr_at_10")  # shown beside a task's main metric
 
 
 def _several(value: str) -> list[str]:
@@ -31,10 +35,15 @@ def _short_names(folders: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
+def _file_name(names: Sequence[str]) -> str:
+    """Of the file with the results of these models."""
+    return "+".join(re.sub(r"[^\w.-]+", "_", name) for name in names)[:100]
+
+
 def print_results(
     console: Console, results: dict[str, list[Measured]], summary: dict[str, Any]
 ) -> None:
-    """A row a task, a column a model; then means, votes and the bootstrap."""
+    """A row a task, a column a model; then means, votes, languages and the bootstrap."""
     table = Table(show_edge=False, pad_edge=False)
     for title in ("task", "type", "language", "metric"):
         table.add_column(title)
@@ -44,6 +53,10 @@ def print_results(
         one = row[0]
         languages = ", ".join(one.languages[:3]) + (" …" if len(one.languages) > 3 else "")
         table.add_row(one.task, one.type, languages, one.metric, *(f"{m.score:.4f}" for m in row))
+        for metric in BESIDE:
+            if all(metric in m.metrics for m in row):
+                values = (f"{m.metrics[metric]:.4f}" for m in row)
+                table.add_row("", "", "", metric, *values, style="dim")
     table.add_section()
     for kind in next(iter(summary["mean_type"].values())):
         means = (f"{by_type[kind]:.4f}" for by_type in summary["mean_type"].values())
@@ -53,6 +66,10 @@ def print_results(
     )
     if len(results) > 1:
         table.add_row("Borda votes", "", "", "", *(f"{v:g}" for v in summary["borda"].values()))
+    table.add_section()
+    for lang in next(iter(summary["mean_language"].values())):
+        means = (f"{by_lang[lang]:.4f}" for by_lang in summary["mean_language"].values())
+        table.add_row("mean", "", lang, "", *means)
     console.print(table)
     for task, found in summary["bootstrap"].items():
         console.print(
@@ -62,8 +79,9 @@ def print_results(
         )
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 measured, 2 wrong use."""
+    """Exit status: 0 measured, 1 the system refused (a full disk), 2 wrong use."""
     parser = argparse.ArgumentParser(prog="evaluate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=_several, required=True, help="folder of a model, or more")
     parser.add_argument("--data", type=_several, default=[], help="folders of evaluation sets")
@@ -79,22 +97,16 @@ def main(argv: Sequence[str]) -> int:
     def say(text: str) -> None:
         console.print(text, highlight=False)
 
-    try:
-        models = [Path(folder) for folder in args.model]
-        tasks = find_tasks([Path(folder) for folder in args.data], args.tasks)
-        names = _short_names(models)
-        results = {
-            name: evaluate(model, tasks, say) for name, model in zip(names, models, strict=True)
-        }
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    models = [Path(folder) for folder in args.model]
+    tasks = find_tasks([Path(folder) for folder in args.data], args.tasks)
+    names = _short_names(models)
+    results = {name: evaluate(model, tasks, say) for name, model in zip(names, models, strict=True)}
     summary = compare(results, args.seed)
     print_results(console, results, summary)
-    if args.out:
-        found = {model: [asdict(m) for m in measured] for model, measured in results.items()}
-        keep(args.out, {"results": found, **summary})
-        console.print(f"all of it: {args.out}", highlight=False)
+    found = {model: [asdict(m) for m in measured] for model, measured in results.items()}
+    out = args.out or models[0] / "evaluation" / "results" / f"{_file_name(names)}.json"
+    keep(out, {"results": found, **summary})
+    console.print(f"all of it: {out}", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ def test_retrieval_is_the_formulas(
         np.mean([1 / r if r <= 10 else 0 for r in ranks]), abs=1e-4
     )
     assert (found.languages, found.metric) == (["swa"], "ndcg_at_10")
+    assert found.by_language == {"swa": found.score}
 
 
 def test_sts_is_spearmans_correlation(
@@ -82,6 +84,12 @@ def test_another_model_under_the_same_name_is_measured_anew(minilm: Path, tmp_pa
     other = tmp_path / "minilm"
     shutil.copytree(minilm, other)
     assert evaluating.model_fingerprint(other) == before
+    (other / "pytorch_model.bin").write_bytes(b"a")
+    with_pickle = evaluating.model_fingerprint(other)
+    assert with_pickle != before
+    (other / "pytorch_model.bin").write_bytes(b"b")
+    assert evaluating.model_fingerprint(other) not in (before, with_pickle)
+    (other / "pytorch_model.bin").unlink()
     weights = other / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -91,10 +99,13 @@ def test_another_model_under_the_same_name_is_measured_anew(minilm: Path, tmp_pa
 
 def test_compare_takes_means_by_type() -> None:
     def measured(task: str, kind: str, score: float) -> evaluating.Measured:
-        return evaluating.Measured(task, kind, ["swa"], "m", score, {}, {})
+        return evaluating.Measured(task, kind, ["swa"], "m", score, {}, {}, {})
 
     found = [measured("a", "STS", 0.2), measured("b", "STS", 0.4), measured("c", "Retrieval", 0.9)]
+    found[0] = replace(found[0], by_language={"swa": 0.1, "hau": 0.3})
+    found[1] = replace(found[1], by_language={"swa": 0.4})
     summary = compare({"model": found})
+    assert summary["mean_language"]["model"] == pytest.approx({"hau": 0.3, "swa": 0.25})
     assert summary["mean_task"]["model"] == pytest.approx(0.5)
     assert summary["mean_type"]["model"] == pytest.approx({"Retrieval": 0.9, "STS": 0.3})
 
@@ -146,6 +157,32 @@ def test_a_broken_set_is_named(
     (folder / file).write_text(content)
     with pytest.raises(UserError, match=message):
         local_task(folder).load_data()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"sentence1": "a", "sentence2": "b", "score": "high"}', "'score' is not a number"),
+        ('{"sentence1": "a", "sentence2": "b", "score": NaN}', "'score' is not a number"),
+        ('{"sentence1": "a", "sentence2": 7, "score": 1}', "'sentence2' is not a text"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(tmp_path: Path, row: str, message: str) -> None:
+    good = '{"sentence1": "a", "sentence2": "b", "score": 1}'
+    (tmp_path / "sts.jsonl").write_text(f"{good}\n{row}\n")
+    with pytest.raises(UserError, match=f"sts.jsonl:2: {message}"):
+        local_task(tmp_path).load_data()
+
+
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "none such"}')
+    with pytest.raises(UserError, match=f"{tmp_path}/model: sentence-transformers cannot load it"):
+        evaluate(tmp_path / "model", [local_task(beir(tmp_path / "t-sw", "sw"))], print)
+
+
+def test_a_folder_of_no_language_is_not_taken_for_english(tmp_path: Path) -> None:
+    assert local_task(beir(tmp_path / "plain", "sw")).metadata.languages == ["und"]
 
 
 def test_the_multilingual_benchmark_is_known() -> None:

@@ -20,9 +20,9 @@ def test_two_models_are_compared_on_the_same_queries(
     (other / "sentence_bert_config.json").write_text(json.dumps({**settings, "max_seq_length": 4}))
     sets = [beir(tmp_path / f"titles-{lang}", lang) for lang in ("en", "sw")]
     arguments = ["--model", f"{other},{minilm}", "--data", ",".join(map(str, sets))]
-    arguments += ["--out", str(tmp_path / "r.json")]
     assert main(arguments) == 0
-    found = json.loads((tmp_path / "r.json").read_text())
+    results = other / "evaluation" / "results" / "shorter+minilm.json"
+    found = json.loads(results.read_text())
     first, second = (found["results"][name] for name in ("shorter", "minilm"))
     assert found["borda"] == {"shorter": 0.0, "minilm": 2.0}
     differences = [
@@ -36,6 +36,15 @@ def test_two_models_are_compared_on_the_same_queries(
     shown = capsys.readouterr().out
     assert "mean over tasks" in shown
     assert "Borda votes" in shown
+    cells = [line.replace("│", " ").split() for line in shown.splitlines()]
+    for metric in ("recall_at_10", "recall_at_100", "mrr_at_10"):
+        values = [f"{model[0]['metrics'][metric]:.4f}" for model in (first, second)]
+        assert [metric, *values] in cells
+    for number, lang in enumerate(("eng", "swa")):
+        assert ["mean", lang, *(f"{m[number]['score']:.4f}" for m in (first, second))] in cells
+    assert str(results) in shown.replace("\n", "")
+    assert main([*arguments, "--out", str(tmp_path / "r.json")]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["borda"] == found["borda"]
     assert "all queries: nDCG@10 of the second minus the first" in shown
 
 
