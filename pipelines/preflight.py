@@ -59,6 +59,8 @@ def _problems(profile: Profile, langs: Sequence[Language]) -> Iterator[str]:
         yield from _caught(teacher.check)
     if profile.stages.mine.relabel:
         yield from _caught(profile.stages.mine.relabel.check)
+    if profile.stages.mine.approximate:
+        yield from _caught(profile.stages.mine.approximate.check)
     if any(p.seed == "idea" for found in prompts.values() for p in found.values()):
         yield from _ideas(profile)
     if profile.stages.judge:

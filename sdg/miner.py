@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sdg.approximate import Approximate
 from sdg.languages import language
 from sdg.passages import Passages, overlap, shingles
 from sdg.schema import Pair
@@ -41,6 +42,7 @@ class MiningSettings(BaseModel):
     pool_size: int = Field(20_000, ge=1)  # passages searched; more are sampled by seeded hash
     part_rows: int = Field(100_000, ge=1)  # passages that one worker holds and searches
     memory_mb: int = Field(256, ge=1)  # that the scores of a search take at most
+    approximate: Approximate | None = None  # None: exact search
 
     @model_validator(mode="after")
     def _possible(self) -> "MiningSettings":
@@ -49,6 +51,8 @@ class MiningSettings(BaseModel):
                 f"sample_from: {self.num_negatives} negatives cannot be sampled from "
                 f"{self.sample_from}; give as many, or more"
             )
+        if self.approximate and any(teacher.name == "lexical" for teacher in self.teachers):
+            raise ValueError("approximate: the lexical teacher is searched exactly; leave it out")
         return self
 
 
@@ -84,6 +88,7 @@ class Miner(InParts):
         self.encoders = encoders
         self.num_parts = max(1, -(-len(passages) // settings.part_rows))
         self._parts: dict[int, Any] = {}
+        self._indexes: dict[int, list[Any]] = {}
 
     def answer(self, part: int, question: Any) -> Candidates:
         questions, num = question
@@ -91,7 +96,15 @@ class Miner(InParts):
         if part not in self._parts:
             stop = min(first + self.settings.part_rows, len(self.passages))
             self._parts[part] = self.passages.vectors(self.encoders, first, stop)
-        return search(self._parts[part], first, questions, num, self.settings.memory_mb)
+        vectors, memory_mb = self._parts[part], self.settings.memory_mb
+        approximate = self.settings.approximate
+        if approximate is None:
+            return search(vectors, first, questions, num, memory_mb)
+        if part not in self._indexes:
+            paths = self.passages.indexes(vectors, first, approximate.build)
+            self._indexes[part] = [approximate.open(path) for path in paths]
+        indexes = self._indexes[part]
+        return approximate.search(vectors, indexes, first, questions, num, memory_mb)
 
     def mine(self, pairs: Sequence[Pair]) -> list[Mined]:
         """Negatives for each pair, or why it is dropped."""
@@ -187,6 +200,9 @@ class Miner(InParts):
         while len(places):
             questions = all_.pick(places)
             found = merge(self.gather((questions, num)), questions, num)
+            if found.num_there:
+                mined[places[0]].counters["approximate:there"] += found.num_there
+                mined[places[0]].counters["approximate:found"] += found.num_found
             bounds = np.searchsorted(found.question_M, np.arange(len(places) + 1))
             again, ready = [], []
             for i, place in enumerate(places):

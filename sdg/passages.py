@@ -284,6 +284,23 @@ class Passages:
             found.append(_load(folder))
         return found
 
+    def indexes(
+        self, part: Sequence[Vectors], first: int, build: Callable[[Vectors, Path], None]
+    ) -> list[Path]:
+        """Files with an index of each teacher's vectors of the part that begins at `first`, made if
+        they are not there."""
+        paths = []
+        for teacher, vectors in enumerate(part):
+            stop = first + vectors.num_rows
+            path = self.folder / "vectors" / f"{teacher}-{first}-{stop}" / "index"
+            with _lock(self.folder / "vectors.lock"):
+                if not path.exists():
+                    fresh = path.with_suffix(".tmp")
+                    build(vectors, fresh)
+                    fresh.rename(path)
+            paths.append(path)
+        return paths
+
     def _encode(self, encoder: Encoder, first: int, stop: int, folder: Path) -> None:
         fresh = folder.with_name(f".{folder.name}")
         shutil.rmtree(fresh, ignore_errors=True)

@@ -9,7 +9,7 @@ Shapes: T teachers, B questions, N passages, D dimensions, K wanted, M candidate
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,8 @@ class Candidates:
     scores_TM: np.ndarray  # float64, rounded
     above_TB: np.ndarray  # passages above `own_TB`
     is_full_B: np.ndarray  # whether some teacher had K, so that there may be more
+    num_there: int = 0  # the nearest of the questions that an approximate search was checked by ...
+    num_found: int = 0  # ... and those of them that it found
 
 
 def search(
@@ -110,7 +112,11 @@ def merge(parts: Sequence[Candidates], questions: Questions, num: int) -> Candid
     )
     scores_TM = np.concatenate([part.scores_TM for part in parts], axis=1)
     above_TB = np.sum([part.above_TB for part in parts], axis=0)
-    return _nearest(question_M, row_M, scores_TM, above_TB, questions, num)
+    return replace(
+        nearest(question_M, row_M, scores_TM, above_TB, questions, num),
+        num_there=sum(part.num_there for part in parts),
+        num_found=sum(part.num_found for part in parts),
+    )
 
 
 def _pieces(total: int, size: int) -> Iterator[np.ndarray]:
@@ -182,7 +188,7 @@ def _search_block(
     above_TB = np.zeros((len(part), num_questions), dtype=np.int64)
     if not num_questions or not part[0].num_rows:
         empty = np.zeros(0, dtype=np.int64)
-        return _nearest(empty, empty, np.zeros((len(part), 0)), above_TB, questions, num)
+        return nearest(empty, empty, np.zeros((len(part), 0)), above_TB, questions, num)
     near = [_Near(num_questions, t, num) for t in range(len(part))]
     placed = [v.place(queries) for v, queries in zip(part, questions.vectors, strict=True)]
     most_TB = questions.ceilings_TB + DOUBT
@@ -276,7 +282,7 @@ def _finish(
         question_M, row_M = np.append(question_M, more_q), np.append(row_M, more_r)
         scores_TM = np.append(scores_TM, np.zeros((len(part), len(more_q))), axis=1)
     scores_TM = _exact(part, questions, question_M, row_M, scores_TM)
-    return _nearest(question_M, row_M + first_row, scores_TM, above_TB, questions, num)
+    return nearest(question_M, row_M + first_row, scores_TM, above_TB, questions, num)
 
 
 def _unrelated(
@@ -303,7 +309,7 @@ def _unrelated(
     return np.concatenate(found_q), np.concatenate(found_r)
 
 
-def _nearest(
+def nearest(
     question_M: np.ndarray,
     row_M: np.ndarray,
     scores_TM: np.ndarray,

@@ -88,6 +88,7 @@ def make_summary(
             for finished in outcome.rounds
         ],
         "mining": mining_by_language(reports),
+        **approximate_recall(reports),
         "models": outcome.models,
         "quota": {name: cell.model_dump() for name, cell in outcome.cells.items()},
         "account": account(slices),
@@ -103,6 +104,16 @@ def mining_by_language(reports: Sequence[StageReport]) -> dict[str, dict[str, in
         if sign and kind in ("asked", "served"):
             found.setdefault(lang, {"asked": 0, "served": 0})[kind] = num
     return dict(sorted(found.items()))
+
+
+def approximate_recall(reports: Sequence[StageReport]) -> dict[str, float]:
+    """The recall of the approximate search, where there was one: of the nearest passages that exact
+    search finds, how many it found."""
+    there, found = (
+        sum(report.counters.get(f"approximate:{name}", 0) for report in reports)
+        for name in ("there", "found")
+    )
+    return {"approximate_recall": round(found / there, 4)} if there else {}
 
 
 def slices_by_stage(outcome: Outcome) -> dict[str, Sequence[SliceCount]]:

@@ -39,7 +39,7 @@ LAYERS = (
     {"sdg.tasks"},
     {"sdg.corpora", "sdg.filters", "sdg.store", "sdg.engines", "sdg.models"},
     {"sdg.earlier_pairs", "sdg.evaluation_sets", "sdg.ideas", "sdg.kept", "sdg.teachers"},
-    {"sdg.passages"},
+    {"sdg.approximate", "sdg.passages"},
     {"sdg.miner"},
     {"sdg.stages"},
     {"sdg.cluster", "sdg.pipeline"},

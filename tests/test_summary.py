@@ -16,7 +16,14 @@ from sdg.languages import language
 from sdg.runner import StageReport
 from sdg.schema import Example, to_table
 from sdg.store import write_table
-from sdg.summary import count_examples, make_summary, render_card, sample_examples, write_summary
+from sdg.summary import (
+    approximate_recall,
+    count_examples,
+    make_summary,
+    render_card,
+    sample_examples,
+    write_summary,
+)
 from tests.rows import make_example, make_provenance
 
 HOSTILE = [
@@ -238,3 +245,10 @@ def test_samples_show_each_prompt_and_strategy_first(tmp_path: Path) -> None:
 def test_the_card_says_who_wrote_the_queries(engine: str, tmp_path: Path) -> None:
     card = render_card(summary_of(examples_with(tmp_path, {}), engine=engine), [language("sw")])
     assert ("no language model wrote them" in card) == (engine == "extractive")
+
+
+def test_the_recall_of_an_approximate_search_is_told() -> None:
+    counts = {"approximate:there": 200, "approximate:found": 190}
+    mined = [report("mine", 10, {}, **counts), report("mine", 5, {}, **counts)]
+    assert approximate_recall(mined) == {"approximate_recall": 0.95}
+    assert approximate_recall([report("mine", 10, {}, negatives=3)]) == {}

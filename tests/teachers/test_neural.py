@@ -107,3 +107,23 @@ def test_two_teachers_give_the_same_whatever_their_order(minilm: Path) -> None:
         mean = (one.positive_scores[0] + other.positive_scores[0]) / 2
         assert example.positive_scores[0] == pytest.approx(mean, abs=1e-5)
     assert mixed >= 9
+
+
+def test_an_approximate_search_of_all_cells_mines_the_same(minilm: Path) -> None:
+    seeds = bundled_seeds("en")[:40]
+    pairs = [
+        make_pair(seed.title, seed.text, query_lang="en", positive_lang="en") for seed in seeds[:20]
+    ]
+    found = []
+    for approximate in (None, {"probes": 99, "checked": 1}):
+        teacher = {"name": "sentence_transformers", "model": str(minilm), "max_length": 64}
+        stage = MineStage.model_validate(
+            {"teachers": [teacher], "part_rows": 23, "approximate": approximate}
+        )
+        results = run_stage(stage, sharded(pairs, Pair), earlier={"seed": sharded(seeds, Seed)})
+        found.append(kept_rows(results, Example))
+    assert found[0] == found[1]
+    counters = [result.counters for result in results.values()]
+    assert all(c["approximate:found"] == c["approximate:there"] > 0 for c in counters)
+    with pytest.raises(ValueError, match="approximate: the lexical teacher is searched exactly"):
+        MineStage.model_validate({"approximate": {}})
