@@ -122,6 +122,7 @@ def measure(
             cell.config(ablation, str(model), seed)
     from pipelines.cells import BEFORE, Workbench
     from pipelines.heldout import bundled_titles, split_documents
+    from pipelines.results import write_results
 
     sets, documents = [], None
     if ablation.documents:
@@ -138,15 +139,19 @@ def measure(
     results: list[Result] = []
     with failures.caught(BEFORE):
         results.append(bench.before())
-    for cell in ablation.cells():
-        for seed in ablation.seeds:
+    # Seed by seed: there is a whole table, if a rough one, after the first.
+    for number, seed in enumerate(ablation.seeds):
+        for cell in ablation.cells():
             with failures.caught(f"{cell.name}, seed {seed}"):
                 results.append(bench.trial(cell, seed))
-    for name, merge in ablation.merges.items():
-        parts = [[s] for s in ablation.seeds] if merge.seeds == "each" else [ablation.seeds]
-        for seeds in parts:
-            with failures.caught(f"{name}, seed {', '.join(map(str, seeds))}"):
-                results.append(bench.merged(name, merge, seeds))
+        last = number == len(ablation.seeds) - 1
+        for name, merge in ablation.merges.items():
+            if merge.seeds == "each" or last:
+                seeds = [seed] if merge.seeds == "each" else ablation.seeds
+                with failures.caught(f"{name}, seed {', '.join(map(str, seeds))}"):
+                    results.append(bench.merged(name, merge, seeds))
+        if results and not last:
+            write_results(folder, ablation, results, failures.reasons)
     if not results:
         raise UserError(f"every cell failed; {folder}/failures.log says why")
     return results, failures.reasons

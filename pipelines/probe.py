@@ -16,7 +16,6 @@ all is shared out evenly: mixes tend to beat their best part (arXiv 2511.07025, 
 """
 
 import argparse
-import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +37,7 @@ from pipelines.profile import load_profile
 from pipelines.results import by_system, markdown_table, scores_of, write_results
 from pipelines.settings import check_settings, checked_name, parse_sets
 from pipelines.subsets import Row, value_of
+from sdg.engines.extractive import STRATEGIES
 from sdg.errors import UserError, entry_point
 from sdg.export import BATCH_ROWS, examples_of
 from sdg.schema import Example, arrow_schema
@@ -50,6 +50,7 @@ Ranking = dict[str, dict[str, dict[str, float]]]  # axis -> value -> figures, th
 PROBES_DIR = Path("probes")
 AXES = ("prompt", "model", "strategy")
 ALL = "all"
+EXTRACTIVE = "extractive"  # the engine with strategies of its own
 KEPT_OUT = 0.2  # of a run's passages, at most MOST_QUESTIONS of a language
 MOST_QUESTIONS = 300
 AMONG = 1000  # other passages of a language that are searched
@@ -265,8 +266,8 @@ def page_of(ranking: Ranking) -> str:
 
 
 def profile_of(run_dir: Path, ranking: Ranking) -> dict[str, Any]:
-    """A profile with the run's prompts and models, in the shares of the ranking; of what was not
-    ranked, in those of the run's rows."""
+    """A profile with the run's prompts, models and extractive strategies, in the shares of the
+    ranking; of what was not ranked, in those of the run's rows."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for row in examples_of(run_dir / "examples"):
         made = row["provenance"]
@@ -285,8 +286,15 @@ def profile_of(run_dir: Path, ranking: Ranking) -> dict[str, Any]:
 
     weights = {prompt: share("prompt", prompt, num) for prompt, num in sorted(prompts.items())}
     profile: dict[str, Any] = {"prompts": {p: w for p, w in weights.items() if w > 0}}
+    ranked = ranking.get("strategy", {})
+    strategies = {n: round(one["share"], 3) for n, one in ranked.items() if n in STRATEGIES}
     engines = [
-        {"name": engine, **({"model": model} if model else {})} for engine, model in sorted(models)
+        {
+            "name": engine,
+            **({"model": model} if model else {}),
+            **({"strategies": strategies} if engine == EXTRACTIVE and strategies else {}),
+        }
+        for engine, model in sorted(models)
     ]
     if len(engines) == 1:
         return {"engine": engines[0], **profile}
@@ -315,9 +323,6 @@ def probe(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     page = page_of(ranking)
     profile = profile_of(run_dir, ranking)
     text = f"# Shares by `make probe RUN={args.run}`; see ranking.md beside it.\n"
-    if "strategy" in ranking:
-        shares = {name: round(one["share"], 3) for name, one in ranking["strategy"].items()}
-        text += f"# Strategies, which a profile has no weights for: {json.dumps(shares)}\n"
     text += yaml.safe_dump(profile, sort_keys=False, allow_unicode=True)
     for name, content in (("ranking.md", page), ("profile.yaml", text)):
         write_text(folder / name, content)

@@ -16,8 +16,10 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
 
 from sdg.engines.base import Engine, Hear, Reply, Resources, Session, hear_nothing
 from sdg.errors import UserError
@@ -120,6 +122,16 @@ class ExtractiveEngine(Engine):
     name: Literal["extractive"] = "extractive"
     model: Literal[""] = ""
     revision: str = "1"  # raise it when a strategy changes what it answers
+    # How often a prompt's strategies stand in for it; 0: never. Empty: each in its turn.
+    strategies: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+
+    @field_validator("strategies")
+    @classmethod
+    def _known(cls, strategies: dict[str, float]) -> dict[str, float]:
+        unknown = [name for name in strategies if name not in STRATEGIES]
+        if unknown:
+            raise ValueError(f"unknown strategy '{unknown[0]}'; there are: {', '.join(STRATEGIES)}")
+        return strategies
 
     def check(self, prompts: Sequence[Prompt], lang: str) -> None:
         for prompt in prompts:
@@ -135,31 +147,53 @@ class ExtractiveEngine(Engine):
                     f"model to write with. Take the prompt out of the profile, or give "
                     f"ENGINE=vllm MODEL=<model> or ENGINE=openai MODEL=<model>"
                 )
+            if not any(self.strategies.get(name, 1) for name in prompt.extractive):
+                raise UserError(
+                    f"prompt {prompt.name}: engine.strategies leaves it none of its strategies "
+                    f"({', '.join(prompt.extractive)}); give one a weight, or take the prompt out"
+                )
 
     def resources(self) -> Resources:
         return Resources()
 
     def open(self) -> Session:
-        return _ExtractiveSession()
+        return _ExtractiveSession(self.strategies)
 
 
 class _ExtractiveSession(Session):
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._weights = weights
+
     def answer(self, calls: Sequence[Call], hear: Hear = hear_nothing) -> list[Reply]:
-        replies = [_answer(call) for call in calls]
+        replies = [_answer(call, self._weights) for call in calls]
         for call, reply in zip(calls, replies, strict=True):
             hear(call, reply)
         return replies
 
 
-def _answer(call: Call) -> Reply:
+def _answer(call: Call, weights: Mapping[str, float]) -> Reply:
     seed = call.seed
-    # The calls of one seed take a prompt's strategies in turn, so that they differ, in the order of
-    # the call. A strategy that this document does not allow gives way to the next.
     names = [name for name in call.strategies if name != "title" or seed.title]
-    for step in range(len(names)):
-        name = names[(call.ordinal + step) % len(names)]
+    # A strategy that this document does not allow gives way to the next.
+    for name in _drawn(call, names, weights) if weights else _in_turn(call, names):
         found = STRATEGIES[name](seed.text, seed.title, seed.lang, rng(call.id, name))
         if found:
             reply = {"query": found[0], "document": found[1], "strategy": name}
             return Reply(text=json.dumps(reply, ensure_ascii=False), finish_reason="stop")
     return Reply(text=None, error="document_too_short")
+
+
+def _in_turn(call: Call, names: list[str]) -> list[str]:
+    """The calls of one seed take the strategies in turn, so that they differ, in the order of the
+    call."""
+    first = call.ordinal % max(1, len(names))
+    return names[first:] + names[:first]
+
+
+def _drawn(call: Call, names: list[str], weights: Mapping[str, float]) -> list[str]:
+    """By weighted sampling without replacement: the largest log(u) / weight first (Efraimidis and
+    Spirakis, Information Processing Letters 2006)."""
+    rand = rng(call.id, "strategy")
+    wanted = {name: weights.get(name, 1) for name in names if weights.get(name, 1)}
+    keys = {name: math.log(1 - rand.random()) / weight for name, weight in wanted.items()}
+    return sorted(keys, key=lambda name: -keys[name])

@@ -251,3 +251,36 @@ def test_every_prompt_names_strategies_that_exist(name: str) -> None:
     prompt = load_prompt(name, "sw")
     assert set(prompt.extractive) <= set(STRATEGIES)
     assert not (prompt.extractive and prompt.query_lang)  # a document has no words of another
+
+
+def test_strategies_are_drawn_by_weight() -> None:
+    weights = {"title": 0.0, "random_crop": 3.0, "inverse_cloze": 1.0}
+    engine = ExtractiveEngine(strategies=weights)
+    calls = [
+        make_call(seed, ordinal, strategies=list(weights), engine="extractive")
+        for seed in bundled_seeds("sw")
+        for ordinal in range(50)
+    ]
+    session = engine.open()
+    texts = [reply.text for reply in session.answer(calls)]
+    assert [reply.text for reply in session.answer(calls[::-1])] == texts[::-1]
+    found = Counter(json.loads(text)["strategy"] for text in texts if text)
+    assert found["title"] == 0 and found.total() == 2000
+    # 4 standard deviations of a binomial: sqrt(2000 × 3/4 × 1/4) = 19.4
+    assert found["random_crop"] == pytest.approx(1500, abs=78)
+    # Those without a weight count 1; where the first gives way, the next one answers.
+    (reply,) = (
+        ExtractiveEngine(strategies={"title": 1e9})
+        .open()
+        .answer([make_call(make_seed(), strategies=["title", "inverse_cloze"])])
+    )
+    assert reply.text and json.loads(reply.text)["strategy"] == "inverse_cloze"
+
+
+def test_weights_that_leave_a_prompt_nothing_are_refused() -> None:
+    prompt = load_prompt("retrieval/keyword_query", "sw")
+    with pytest.raises(UserError, match="leaves it none of its strategies"):
+        ExtractiveEngine(strategies={"keyphrase": 0}).check([prompt], "sw")
+    ExtractiveEngine(strategies={"title": 0}).check([prompt], "sw")
+    with pytest.raises(ValueError, match="unknown strategy 'crop'"):
+        ExtractiveEngine(strategies={"crop": 1})

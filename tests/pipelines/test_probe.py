@@ -12,6 +12,7 @@ from embedtrain.evaluate import Measured
 from pipelines import probe
 from pipelines.cells import Result
 from pipelines.profile import load_profile
+from sdg.engines import ExtractiveEngine
 from sdg.schema import Example, to_table
 from sdg.store import write_table
 from sdg.text import canonical
@@ -127,7 +128,11 @@ def test_a_run_is_probed(run_dir: Path, tmp_path: Path) -> None:
     assert profile.prompts == pytest.approx(
         {name: ranking["prompt"][name]["share"] for name in PROMPTS}, abs=1e-3
     )
-    assert profile.mix[0].engine.name == "extractive"
+    engine = profile.mix[0].engine
+    assert isinstance(engine, ExtractiveEngine)
+    assert engine.strategies == pytest.approx(
+        {name: one["share"] for name, one in ranking["strategy"].items()}, abs=1e-3
+    )
 
 
 def test_shares_of_models_are_a_profile_too(run_dir: Path, tmp_path: Path) -> None:
