@@ -8,7 +8,6 @@ the features of every score in this package: the model's columns, and those fitt
 Shapes: N features found, over all texts; B texts; F features of the model; C columns (languages).
 """
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +37,22 @@ class Features:
     def num_B(self) -> np.ndarray:
         """How many n-grams each text has."""
         return np.diff(self.starts_B)
+
+    def replaced(self, places: Sequence[int], others: "Features") -> "Features":
+        """With those of other texts in the places of some."""
+        texts = list(np.split(np.arange(len(self.ids_N)), self.starts_B[1:-1]))
+        theirs = np.split(np.arange(len(others.ids_N)) + len(self.ids_N), others.starts_B[1:-1])
+        for place, text in zip(places, theirs, strict=True):
+            texts[place] = text
+        taken = np.concatenate(texts)
+        num_bytes_B = self.num_bytes_B.copy()
+        num_bytes_B[places] = others.num_bytes_B
+        return Features(
+            np.concatenate([self.ids_N, others.ids_N])[taken],
+            np.cumsum([0, *map(len, texts)]),
+            num_bytes_B,
+            np.concatenate([self.in_name_N, others.in_name_N])[taken],
+        )
 
     def rows_N(self) -> np.ndarray:
         """The text that each n-gram is of."""
@@ -98,23 +113,25 @@ _IN_WORD = np.array([chr(byte).isalpha() or byte == ord("'") for byte in range(1
 _IN_WORD[ord(_RESET)] = False
 
 
-_LETTER = rb"A-Za-z\x80-\xf4"
-_OPENER = re.compile(
-    rb"(?<![%b])(?:%b)(?![%b])"
-    % (_LETTER, b"|".join(sorted(word.encode() for word in OPENERS)), _LETTER)
-)
+_OPENERS = frozenset(word.encode() for word in OPENERS)
 
 
 def _in_names(data: bytes) -> np.ndarray:
     """Which bytes are of a word that begins with a Latin capital, and is not in `OPENERS`."""
     bytes_ = np.frombuffer(data, dtype=np.uint8)
     in_word = _IN_WORD[bytes_]
-    begins = in_word & ~np.concatenate([[False], in_word[:-1]])
-    word = np.cumsum(begins)
-    is_name = np.concatenate([[False], _IS_CAPITAL[bytes_[begins]]])
-    names: np.ndarray = is_name[word] & in_word
-    for found in _OPENER.finditer(data):
-        names[found.start() : found.end()] = False
+    turns = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1  # no word is first or last: `_RESET`
+    starts, ends = turns[::2], turns[1::2]
+    is_name = _IS_CAPITAL[bytes_[starts]]
+    names = np.repeat(np.tile([False, True], len(starts))[: len(turns)], np.diff(turns, prepend=0))
+    names = np.concatenate([names, np.zeros(len(data) - len(names), dtype=bool)])
+    names[names] = np.repeat(is_name, ends - starts)
+    for start, end in zip(starts[is_name].tolist(), ends[is_name].tolist(), strict=True):
+        word = data[start:end]
+        for part in word.split(b"'") if b"'" in word else (word,):
+            if part in _OPENERS:
+                names[start : start + len(part)] = False
+            start += len(part) + 1
     return names
 
 

@@ -146,8 +146,9 @@ class Verifier:
         unusual_B = np.array([is_unusual(text, view.policy) for text in texts])
         # Letters of foreign scripts, names for the most part, say nothing for or against.
         plain = [view.policy.foreign.sub(" ", text) for text in texts]
-        if plain != list(texts):
-            found = background().find(plain)
+        changed = [i for i, text in enumerate(texts) if plain[i] != text]
+        if changed:
+            found = found.replaced(changed, background().find([plain[i] for i in changed]))
         leads = self._leads(found, view)
         likeness_B = _likeness(found, view)
         floor_B = view.fitted.floor_B(found.num_B) if view.fitted else UNLIKE

@@ -82,3 +82,12 @@ def test_the_strongest_segment_is_the_best_of_all(texts: list[list[int]]) -> Non
     found = Features(ids, starts, np.diff(starts), ids.astype(bool))
     expected = [plain_strongest([float(x) for x in gains]) for gains in texts]
     assert strongest_segment(flat, found) == pytest.approx(expected, abs=1e-6)
+
+
+def test_some_texts_replaced_are_all_texts_found_anew() -> None:
+    texts = ["Nairobi is a city.", "", "ዓለም አቀፍ", "Who lives in Mombasa?", "ziwa kubwa"]
+    fresh = {1: "Kisumu na Nakuru", 3: "", 4: "Where is Lake Turkana"}
+    found = background().find(texts).replaced(list(fresh), background().find([*fresh.values()]))
+    wanted = background().find([fresh.get(i, text) for i, text in enumerate(texts)])
+    for name in ("ids_N", "starts_B", "num_bytes_B", "in_name_N"):
+        assert np.array_equal(getattr(found, name), getattr(wanted, name))
