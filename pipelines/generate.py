@@ -220,8 +220,21 @@ def _report(
     examples: Path,
 ) -> None:
     from pipelines.report_page import write_report
-    from pipelines.view import call_table, print_losses, print_quotas, print_samples, stage_table
-    from sdg.summary import make_summary, sample_examples, slices_by_stage, write_summary
+    from pipelines.view import (
+        call_table,
+        print_losses,
+        print_quotas,
+        print_samples,
+        print_unverified,
+        stage_table,
+    )
+    from sdg.summary import (
+        make_summary,
+        sample_examples,
+        slices_by_stage,
+        unverified_by_language,
+        write_summary,
+    )
 
     settings = {
         "lang": ",".join(lang.code for lang in langs),
@@ -243,6 +256,7 @@ def _report(
     console.print()
     console.print(stage_table(outcome.reports))
     print_losses(console, slices_by_stage(outcome), [lang.code for lang in langs])
+    print_unverified(console, unverified_by_language(outcome.reports))
     if any(section.engine.model for section in profile.mix):
         console.print()
         console.print(call_table(outcome.models))

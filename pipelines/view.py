@@ -22,7 +22,7 @@ from sdg.languages import language
 from sdg.planning import CellState
 from sdg.runner import StageReport
 from sdg.store import Done
-from sdg.summary import USAGE, say
+from sdg.summary import USAGE, Unverified, say, say_unverified
 
 # Unicode isolates: right-to-left text keeps its own order beside left-to-right labels.
 _ISOLATE, _END = "\u2068", "\u2069"
@@ -137,6 +137,14 @@ _MOST_SHORT = 12  # cells listed; summary.json has them all
 
 
 _MOST_LOSSES = 8  # lines; summary.json has them all
+
+
+def print_unverified(console: Console, found: Sequence[Unverified]) -> None:
+    """Languages of which texts were kept though nobody could verify them."""
+    for one in sorted(found, key=lambda one: -one.num_unverified)[:_MOST_LOSSES]:
+        console.print(f"[yellow]warning: {escape(say_unverified(one))}[/yellow]", highlight=False)
+    if len(found) > _MOST_LOSSES:
+        console.print(f"[yellow]  and {len(found) - _MOST_LOSSES} more, in summary.json[/yellow]")
 
 
 def print_losses(console: Console, stages: Stages, langs: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
+from pydantic import BaseModel, ConfigDict
 
 from sdg.account import Loss, SliceCount, account, warnings
 from sdg.campaign import Outcome
@@ -89,6 +90,7 @@ def make_summary(
         ],
         "mining": mining_by_language(reports),
         **approximate_recall(reports),
+        "unverified": [found.model_dump() for found in unverified_by_language(reports)],
         "models": outcome.models,
         "quota": {name: cell.model_dump() for name, cell in outcome.cells.items()},
         "account": account(slices),
@@ -114,6 +116,44 @@ def approximate_recall(reports: Sequence[StageReport]) -> dict[str, float]:
         for name in ("there", "found")
     )
     return {"approximate_recall": round(found / there, 4)} if there else {}
+
+
+class Unverified(BaseModel):
+    """Pairs of a language that the filters kept though nobody could tell a side's language."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lang: str
+    side: str  # query, positive
+    num_kept: int
+    num_unverified: int
+
+
+def unverified_by_language(reports: Sequence[StageReport]) -> list[Unverified]:
+    """What nobody could verify, by language and side; those of which all was verified are left
+    out."""
+    kept, doubtful = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for name, num in (item for report in reports for item in report.counters.items()):
+        kind, _, lang = name.partition(":")
+        verdict, _, side = kind.partition("_")
+        if lang and verdict in ("verified", "unverified"):
+            kept[lang, side] += num
+            doubtful[lang, side] += num if verdict == "unverified" else 0
+    return [
+        Unverified(lang=lang, side=side, num_kept=kept[lang, side], num_unverified=num)
+        for (lang, side), num in sorted(doubtful.items())
+        if num
+    ]
+
+
+def say_unverified(found: Unverified) -> str:
+    """What nobody could verify, in a sentence."""
+    lang = language(found.lang)
+    what = "queries" if found.side == "query" else "positives"
+    return (
+        f"{lang.name} ({lang.code}): the language of {found.num_unverified:,} of "
+        f"{found.num_kept:,} {what} could not be verified; they are kept, marked unverified"
+    )
 
 
 def slices_by_stage(outcome: Outcome) -> dict[str, Sequence[SliceCount]]:
@@ -165,6 +205,7 @@ def render_card(summary: dict[str, Any], langs: Sequence[Language]) -> str:
         "## Where every row went",
         _stage_table(summary["stages"]),
         *_warnings(summary["warnings"]),
+        *_unverified(summary["unverified"]),
         "## By language",
         _language_table(summary["account"]),
         *_account_of_calls(summary),
@@ -229,6 +270,11 @@ def _warnings(found: Sequence[dict[str, Any]]) -> list[str]:
     """The account's warnings as a list, where there are any."""
     lines = [f"- {_code(say(Loss(**loss)), 400)}" for loss in found]
     return ["\n".join(["Languages that lost most:", "", *lines])] if lines else []
+
+
+def _unverified(found: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [f"- {_code(say_unverified(Unverified(**one)), 400)}" for one in found]
+    return ["\n".join(["Languages that nobody could verify:", "", *lines])] if lines else []
 
 
 def say(loss: Loss) -> str:

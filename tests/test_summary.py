@@ -1,5 +1,6 @@
 """The summary and the dataset card, with names that try to break out of it."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from rich.console import Console
 
+from pipelines.view import print_unverified
 from sdg.account import SliceCount
 from sdg.campaign import Outcome
 from sdg.languages import language
@@ -22,6 +25,7 @@ from sdg.summary import (
     make_summary,
     render_card,
     sample_examples,
+    unverified_by_language,
     write_summary,
 )
 from tests.rows import make_example, make_provenance
@@ -252,3 +256,22 @@ def test_the_recall_of_an_approximate_search_is_told() -> None:
     mined = [report("mine", 10, {}, **counts), report("mine", 5, {}, **counts)]
     assert approximate_recall(mined) == {"approximate_recall": 0.95}
     assert approximate_recall([report("mine", 10, {}, negatives=3)]) == {}
+
+
+def test_what_nobody_could_verify_is_told_by_language(tmp_path: Path) -> None:
+    counters = {"verified_query:sw": 8, "unverified_query:sw": 2, "verified_positive:sw": 10}
+    counters |= {"unverified_query:nus": 3, "unverified_positive:nus": 3, "masked": 1}
+    found = unverified_by_language([report("filter", 13, {}, **counters), *REPORTS])
+    assert [tuple(one.model_dump().values()) for one in found] == [
+        ("nus", "positive", 3, 3),
+        ("nus", "query", 3, 3),
+        ("sw", "query", 10, 2),
+    ]
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_unverified(console, found)
+    said = "Swahili (sw): the language of 2 of 10 queries could not be verified"
+    assert f"warning: {said}" in console.export_text()
+    summary = summary_of(examples_with(tmp_path, {}))
+    assert summary["unverified"] == []
+    summary["unverified"] = [one.model_dump() for one in found]
+    assert said in render_card(summary, [language("sw")])

@@ -4,7 +4,7 @@ The language filter's verifier is fitted on the run's own passages, once, before
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -29,7 +29,8 @@ class FilterStage(Stage):
 
     In YAML, `filters: {length: {min_query: 5}, language: , ...}`; left out, all with their
     defaults. Sides whose language nobody could tell are kept and marked in `unverified`; the
-    counters `unverified_query` and `unverified_positive` are of those.
+    counters `unverified_query:<language>` and `unverified_positive:<language>` are of those, beside
+    `verified_...`.
     """
 
     name: ClassVar[str] = "filter"
@@ -73,7 +74,7 @@ class FilterStage(Stage):
         marks = [unverified(row) if state else row.pair.unverified for row in rows]
         num_masked = sum(a is not b for a, b in zip(given, pairs, strict=True))
         table = to_table(pairs, Pair) if num_masked else shard.table
-        counters = {**_counters(marks, reasons), "masked": num_masked}
+        counters = {**(_counters(rows, reasons, marks) if state else {}), "masked": num_masked}
         return split(_with_unverified(table, marks), reasons, counters)
 
     @property
@@ -108,12 +109,16 @@ def _with_unverified(table: pa.Table, marks: list[list[str]]) -> pa.Table:
     return table.set_column(at, field, pa.array(marks, field.type))
 
 
-def _counters(marks: list[list[str]], reasons: list[str | None]) -> dict[str, int]:
-    """Kept pairs by the side that nobody could verify."""
-    found = Counter(
-        side
-        for sides, reason in zip(marks, reasons, strict=True)
-        if reason is None
-        for side in sides
-    )
-    return {f"unverified_{side}": found[side] for side in ("query", "positive")}
+def _counters(
+    rows: Sequence[Candidate], reasons: Sequence[str | None], marks: Sequence[Sequence[str]]
+) -> dict[str, int]:
+    """Kept pairs by each side's language, and by whether anybody could verify it."""
+    found: Counter[str] = Counter()
+    for row, reason, sides in zip(rows, reasons, marks, strict=True):
+        if reason is None:
+            for side, lang in (
+                ("query", row.pair.query_lang),
+                ("positive", row.pair.positive_lang),
+            ):
+                found[f"{'un' * (side in sides)}verified_{side}:{lang}"] += 1
+    return dict(found)
