@@ -185,7 +185,17 @@ class Campaign:
         return check_fingerprints(stages, runner.run_dir, runner.langs, runner.seed, parent)
 
     def _round(self, number: int) -> list[Placed]:
-        return placed(self.pipeline.rounds, 2, f".{number}" if number > 1 else "")
+        first = placed(self.pipeline.rounds, 2)
+        if number == 1:
+            return first
+        return [
+            Placed(
+                place.stage,
+                f"{place.folder}.{number}",
+                prepared_in=place.folder if place.stage.prepares_once else "",
+            )
+            for place in first
+        ]
 
     def _inputs(self, seeds: Inputs, rounds: Sequence[Mapping[str, Finished]]) -> Inputs:
         """What a round is made from: the seeds, and what the rounds before gave."""

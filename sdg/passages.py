@@ -348,7 +348,9 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def shingles(text: str) -> frozenset[str]:
-    """Runs of `SHINGLE` characters of a canonical text; a shorter one whole."""
+    """Runs of `SHINGLE` characters of a canonical text; a shorter one whole. Characters in all
+    scripts, unlike in `sdg.shingles`: a passage near to the positive is no negative, whichever of
+    its words' endings differ, and here losing a candidate costs nothing."""
     return frozenset(text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1)))
 
 

@@ -86,14 +86,19 @@ class Placed:
 
     stage: Stage
     folder: str
+    prepared_in: str = ""  # another folder, whose `prepare` serves it too
 
     def store(self, run_dir: Path) -> StageStore:
         return StageStore(run_dir / "stages" / self.folder)
 
+    def prepared(self, run_dir: Path) -> StageStore:
+        """Where what `prepare` makes is."""
+        return StageStore(run_dir / "stages" / (self.prepared_in or self.folder))
 
-def placed(stages: Sequence[Stage], first: int = 1, suffix: str = "") -> list[Placed]:
+
+def placed(stages: Sequence[Stage], first: int = 1) -> list[Placed]:
     """Stages that come one after another: 1-seed, 2-render ..."""
-    return [Placed(stage, f"{first + i}-{stage.name}{suffix}") for i, stage in enumerate(stages)]
+    return [Placed(stage, f"{first + i}-{stage.name}") for i, stage in enumerate(stages)]
 
 
 @dataclass(frozen=True)
@@ -196,12 +201,12 @@ class Runner:
         starts (a corpus that cannot be used is refused within seconds). What a killed attempt left
         is removed. Returns the folder that it is in. Call `check_fingerprints` before."""
         job = self._job(place, inputs)
-        marker = job.store.folder / "prepared.json"
+        marker = place.prepared(self.run_dir).folder / "prepared.json"
         if marker.exists():
-            return job.store.prepared_dir
+            return job.ctx.dir
         self.progress.stage_started(job.stage.name, None, 0)
-        shutil.rmtree(job.store.prepared_dir, ignore_errors=True)
-        job.store.prepared_dir.mkdir(parents=True)
+        shutil.rmtree(job.ctx.dir, ignore_errors=True)
+        job.ctx.dir.mkdir(parents=True)
         started = time.monotonic()
         if cluster:
             with cluster.pool(job.stage.resources()) as pool:
@@ -209,11 +214,12 @@ class Runner:
         else:
             job.prepare()
         write_json(marker, {"seconds": round(time.monotonic() - started, 3)})
-        return job.store.prepared_dir
+        return job.ctx.dir
 
     def _job(self, place: Placed, inputs: Inputs) -> Job:
         store = place.store(self.run_dir)
-        ctx = Context(langs=self.langs, seed=self.seed, dir=store.prepared_dir)
+        folder = place.prepared(self.run_dir).prepared_dir
+        ctx = Context(langs=self.langs, seed=self.seed, dir=folder)
         return Job(stage=place.stage, ctx=ctx, store=store, inputs=inputs)
 
     def _run_stage(self, place: Placed, inputs: Inputs, cluster: Cluster) -> Finished:

@@ -165,6 +165,11 @@ class Stage(BaseModel, ABC):
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
         """Optional work over the whole set, once, that leaves files in `ctx.dir`."""
 
+    @property
+    def prepares_once(self) -> bool:
+        """Whether `prepare` makes the same in every round: then the first round's serves all."""
+        return False
+
     def shards(self, inputs: Inputs, ctx: Context) -> list[str]:
         """Names of the shards to run: those of the input, unless the stage parts it otherwise (a
         first stage, which has no input; several engines, each with its share of every shard)."""

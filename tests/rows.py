@@ -27,7 +27,7 @@ from sdg.schema import (
     to_table,
 )
 from sdg.stage import DETAIL, REASON, Context, Inputs, Result, Shard, Stage
-from sdg.text import digest, normalize
+from sdg.text import digest, normalize, sentences
 
 TEXT = (
     "Nairobi ni mji mkuu wa Kenya. Mji huo uko kusini mwa nchi, karibu na mto wenye maji baridi. "
@@ -130,6 +130,15 @@ def bundled_seeds(lang: str) -> list[Seed]:
 def made_up(text: str) -> str:
     """A text in a language that nobody knows: its vowels are each other's."""
     return text.translate(str.maketrans("aeiouAEIOU", "ieouaIEOUA"))
+
+
+def some_said_again(text: str, lang: str) -> str:
+    """A text with sentences of a good half of it once more at its end."""
+    again: list[str] = []
+    for part in sentences(text, lang):
+        if len(" ".join(again)) < 0.5 * len(text):
+            again.append(part)
+    return " ".join([text, *again])
 
 
 def sharded(rows: Sequence[Row], model: type[Row], *sizes: int) -> dict[str, pa.Table]:

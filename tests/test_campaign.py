@@ -62,6 +62,15 @@ def test_quotas_are_filled_over_rounds(done: tuple[Path, Outcome]) -> None:
     assert {cell.short for cell in outcome.cells.values()} == {""}
 
 
+def test_the_verifier_is_fitted_once_a_run(done: tuple[Path, Outcome]) -> None:
+    folder, outcome = done
+    later = list(folder.glob("stages/*-filter.*"))
+    assert len(later) == len(outcome.rounds) - 1
+    assert [path.parent.name for path in folder.glob("stages/*-filter*/prepared.json")] == [
+        "5-filter"
+    ]
+
+
 def test_a_round_is_as_large_as_the_yield_so_far_asks(done: tuple[Path, Outcome]) -> None:
     folder, outcome = done
     first = Counter(call.lang for call in rows(folder, "2-render", Call))

@@ -40,5 +40,9 @@ __all__ = [
 
 def fit_for_rows(passage: str, lang: str) -> bool:
     """Whether a passage of the corpus that no pair has brought through the filters may stand in a
-    training row, as a negative: not if it is broken, a page's boilerplate or somebody's data."""
+    training row, as a negative: not if it is broken, a page's boilerplate or somebody's data.
+
+    Its language is not verified: the seed stage refuses a corpus, or a language of it, that is
+    plainly in another, and a stray text in another language is an easy negative, never a false one.
+    """
     return not (is_spoilt(passage) or is_personal(passage, lang))

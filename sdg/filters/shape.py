@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from sdg.filters.base import Candidate, FilterConfig, plain, reasons, size_of
-from sdg.text import letters
+from sdg.text import letters, sentences
 
 
 class LengthConfig(FilterConfig):
@@ -50,6 +50,7 @@ class RepetitionConfig(FilterConfig):
 
     short: float = Field(0.4, gt=0, le=1)  # of character 5-grams, in texts below 150 characters
     any_length: float = Field(0.45, gt=0, le=1)  # of character 8-grams
+    line: float = Field(0.3, gt=0, le=1)  # of letters, in sentences that stand there before
     word: float = Field(0.45, gt=0, le=1)  # of the commonest word, among 8 or more
 
 
@@ -61,28 +62,43 @@ _BASE = np.uint64(0x9E3779B97F4A7C15)  # of the polynomial; odd
 def repetition(row: Candidate, config: RepetitionConfig) -> str | None:
     """Loops: the commonest failure of a small model, and boilerplate in a corpus.
 
-    Gopher's repetition rules (arXiv 2112.11446, table A1) count words; here the n-grams are of
-    letters, marks and digits, for Thai, Burmese, Khmer and Chinese have no words to split at.
+    Gopher's repetition rules (arXiv 2112.11446, table A1) count words and lines; here the n-grams
+    are of letters, marks and digits, for Thai, Burmese, Khmer and Chinese have no words to split
+    at, and sentences are the lines, for a row's text has no other.
     """
-    repeats = any(_repeats(text, config) for text in (row.pair.query, row.pair.positive))
-    return "repetition" if repeats else None
+    pair = row.pair
+    sides = ((pair.query, pair.query_lang), (pair.positive, pair.positive_lang))
+    return "repetition" if any(_repeats(text, lang, config) for text, lang in sides) else None
 
 
 @lru_cache(maxsize=512)
-def _repeats(text: str, config: RepetitionConfig) -> bool:
+def _repeats(text: str, lang: str, config: RepetitionConfig) -> bool:
     if len(text) < _SHORT:
         bare = plain(text)
         if len(bare) < _MIN_CHARACTERS:
             return False
-        if _duplicates(bare, 5) >= config.short or _duplicates(bare, 8) >= config.any_length:
+        share = _duplicates(bare, 8)
+        if _duplicates(bare, 5) >= config.short:
             return True
-    elif _duplicates_of_long(letters(text.casefold()), 8) >= config.any_length:
+    else:
+        share = _duplicates_of_long(letters(text.casefold()), 8)
+    if share >= config.any_length:
+        return True
+    # A sentence that is there twice has n-grams that are, but for the few at its start.
+    if share >= config.line / 2 and _duplicate_lines(text, lang) >= config.line:
         return True
     words = text.casefold().split()
     # So many are another word or the same again, in a text of any kind.
     if len(words) < 8 or len(words) - len(set(words)) + 1 < config.word * len(words):
         return False
     return Counter(words).most_common(1)[0][1] >= config.word * len(words)
+
+
+def _duplicate_lines(text: str, lang: str) -> float:
+    """Share of a text's letters in sentences that stand in it before."""
+    lines = [plain(line) for line in sentences(text, lang)]
+    total = sum(map(len, lines))
+    return 1 - sum(map(len, set(lines))) / total if total else 0.0
 
 
 def _duplicates(text: str, size: int) -> float:

@@ -18,7 +18,7 @@ FEW = 0.005  # of the corpus's own spans may be less like it than `likeness - sp
 SPARE = 0.6  # for texts of another kind than the corpus
 # What each n-gram adds to the limit on turns into a pivot: most of a corpus stays below it, and one
 # that mixes in English (a Tagalog one) has more of it.
-MOST, MIN_TURN_EACH, MAX_TURN_EACH = 0.99, 0.14, 0.28
+MOST, MIN_TURN_EACH, MAX_TURN_EACH = 0.99, 0.15, 0.28
 LEAST_NOISE = 0.6  # of a long text, of the spread: its subject does not average out
 
 

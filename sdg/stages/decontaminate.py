@@ -63,6 +63,11 @@ class DecontaminateStage(Stage):
         """The settings, and how much there is of each set."""
         return {**super().fingerprint(), "sets": [check_set(name) for name in self.against]}
 
+    @property
+    def prepares_once(self) -> bool:
+        """The sets are the same in every round; the ids found in a round's pairs are not."""
+        return not self.parallel
+
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
         """Index the sets' texts; with `parallel`, find the ids that are contaminated."""
         exact, ngrams = HashIndexWriter(ctx.dir / "exact"), HashIndexWriter(ctx.dir / "ngrams")

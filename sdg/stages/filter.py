@@ -58,6 +58,10 @@ class FilterStage(Stage):
         """With the filters' order, which decides what a pair with two faults is counted under."""
         return {**super().fingerprint(), "order": list(self.filters)}
 
+    @property
+    def prepares_once(self) -> bool:
+        return True
+
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
         """Fit the verifier of languages on the run's passages."""
         if "language" in self.filters:

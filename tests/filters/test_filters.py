@@ -6,7 +6,7 @@ from sdg.corpora import bundled_languages
 from sdg.filters import FILTERS, Candidate, candidates, unverified
 from sdg.langid import Verifier
 from sdg.schema import Pair
-from tests.rows import bundled_seeds, make_pair, make_provenance
+from tests.rows import bundled_seeds, make_pair, make_provenance, some_said_again
 
 BUNDLED = bundled_languages()
 SEEDS = {lang: bundled_seeds(lang) for lang in BUNDLED}
@@ -156,6 +156,13 @@ BAD: dict[str, list[tuple[Pair, str]]] = {
         *((pair(lang, looped(lang)), "repetition") for lang in BUNDLED),
         *(
             (pair(lang, SEEDS[lang][0].title, SEEDS[lang][1].text * 2), "repetition")
+            for lang in BUNDLED
+        ),
+        *(
+            (
+                pair(lang, SEEDS[lang][0].title, some_said_again(SEEDS[lang][2].text, lang)),
+                "repetition",
+            )
             for lang in BUNDLED
         ),
         (pair("sw", "habari habari habari habari habari"), "repetition"),

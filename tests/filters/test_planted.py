@@ -11,7 +11,7 @@ from sdg.filters import FILTERS, candidates
 from sdg.langid import Verifier
 from sdg.schema import Pair
 from sdg.text import rng, sentences
-from tests.rows import bundled_seeds, make_pair, make_provenance
+from tests.rows import bundled_seeds, make_pair, make_provenance, some_said_again
 
 LANGS = ("sw", "am", "ar", "zh", "hi")
 NUM = 1_000
@@ -80,13 +80,15 @@ def half_english(text: str, lang: str, number: int) -> str:
     return " ".join([*parts[: len(parts) // 2], *english[len(english) // 2 :]])
 
 
-def labelled(pair: Pair, query: str) -> Pair:
+def leaking(pair: Pair) -> Pair:
+    """A text to be classified that ends with its label; titles alone are too short for one."""
+    label = f"{pair.query} {pair.positive[:20]}"
     return change(
         pair,
         task="classification",
-        query=query,
-        positive=pair.query,
-        document=pair.query,
+        query=f"{pair.positive} {label}",
+        positive=label,
+        document=label,
         negatives=[],
     )
 
@@ -156,10 +158,11 @@ BREAKS: dict[str, list[Break]] = {
         lambda p, lang, n: change(p, negatives=[p.positive[:-1], *p.negatives]),
     ],
     "negative_equals_query": [lambda p, lang, n: change(p, negatives=[f"{p.query}?"])],
-    "label_leak": [lambda p, lang, n: labelled(p, f"{p.positive} {p.query}")],
+    "label_leak": [lambda p, lang, n: leaking(p)],
     "repetition": [
         lambda p, lang, n: change(written(p), query=" ".join([p.query[:14]] * 6)),
         lambda p, lang, n: change(p, positive=f"{p.positive} {p.positive}"),
+        lambda p, lang, n: change(p, positive=some_said_again(p.positive, lang)),
     ],
     "query_wrong_script": [
         lambda p, lang, n: change(p, query="что такое малярия и как её лечат у детей")

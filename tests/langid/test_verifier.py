@@ -229,7 +229,7 @@ def test_a_corpus_that_mixes_in_english_may_have_more_of_it() -> None:
     """Nine words are at home there, and none in a plain corpus; whole texts are in neither."""
     lenient, plain = Verifier.fit({"sw": with_english(3)}), Verifier.fit({"sw": TEXTS["sw"]})
     assert refused(lenient, with_english(16), "sw") == []
-    assert len(refused(plain, with_english(16), "sw")) > 20
+    assert len(refused(plain, with_english(16), "sw")) > 10
     assert refused(lenient, TEXTS["en"], "sw") == TEXTS["en"]
 
 
