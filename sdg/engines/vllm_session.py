@@ -230,12 +230,13 @@ def sampling_params(engine: Engine, call: Call) -> Any:
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     sampling = sampling_of(call)
+    schema = engine.reply_schema(call)
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         max_tokens=sampling.max_tokens,
         seed=request_seed(call),
-        structured_outputs=StructuredOutputsParams(json=engine.reply_schema(call)),
+        structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

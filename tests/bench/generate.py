@@ -1,12 +1,16 @@
 """Output tokens/s of the pipeline's infer stage on Ray, beside raw `vllm.LLM.chat`.
 
     make bench BENCH=generate [ARGS="--repeats 3 --calls 2000"]
+    make bench BENCH=generate ARGS="--shape 8b --repeats 1"          # on a GPU
 
 Both sides get the same calls, rendered from the bundled corpora, the same tiny random model, engine
 arguments, sampling parameters, request seeds and grammars. Each starts its engine anew in processes
-of its own, answers a few calls to warm up, and is timed on the rest; the sides take turns. Ours
-reads calls from Parquet shards, keeps replies as they come and commits answered shards, as a run
-does.
+of its own, answers a shard of calls to warm up, and is timed on the rest; the sides take turns.
+Ours reads calls from Parquet shards, keeps replies as they come and commits answered shards, as a
+run does.
+
+`--shape` puts a Llama of that shape in the tiny model's place, with weights that vLLM makes up, no
+grammar and no end-of-text token: every reply is `--tokens` long (`tests.bench.llama_chat`).
 """
 
 import argparse
@@ -22,7 +26,7 @@ from pathlib import Path
 
 import psutil
 
-from sdg.engines.serving import messages_of
+from sdg.engines.serving import messages_of, sampling_of
 from sdg.engines.vllm import VLLMEngine
 from sdg.engines.vllm_session import sampling_params
 from sdg.kept import RepliesConfig
@@ -46,8 +50,9 @@ SIDES = ("ours", "raw")
 RESULT = "result.json"  # of one side, as its process leaves it
 
 
-def make_calls(model: str, num_calls: int) -> list[Call]:
-    """Calls as the render stage writes them, in a mixture of languages and prompts."""
+def make_calls(model: str, num_calls: int, tokens: int | None) -> list[Call]:
+    """Calls as the render stage writes them, in a mixture of languages and prompts; `tokens`, if
+    given, is what they allow for a reply."""
     ctx = Context(LANGS, 0, Path())
     share = (ModelShare(engine="vllm", model=model),)
     calls: list[Call] = []
@@ -62,11 +67,24 @@ def make_calls(model: str, num_calls: int) -> list[Call]:
                     calls.append(make_call(seed, lang, ordinal, prompt, share, ctx))
         ordinal += 1
         calls = [c for c in calls if len(c.messages[0].content.encode()) <= MOST_BYTES]
-    return calls[:num_calls]
+    calls = calls[:num_calls]
+    if tokens is None:
+        return calls
+    allowed = [sampling_of(call).model_copy(update={"max_tokens": tokens}) for call in calls]
+    return [
+        call.model_copy(update={"sampling": sampling.model_dump_json()})
+        for call, sampling in zip(calls, allowed, strict=True)
+    ]
 
 
-def engine_of(folder: Path) -> VLLMEngine:
-    return VLLMEngine(model=str(folder / "model"), cpu_kv_cache_gb=1.0)
+def engine_of(folder: Path, args: argparse.Namespace) -> VLLMEngine:
+    """Both sides' engine."""
+    given = {"model": str(folder / "model"), "cpu_kv_cache_gb": 1.0}
+    if not args.shape:
+        return VLLMEngine(**given, engine_args=args.engine_args)
+    from tests.bench.llama_chat import LlamaEngine
+
+    return LlamaEngine(**given, engine_args={"load_format": "dummy", **args.engine_args})
 
 
 def shard_names(folder: Path) -> list[str]:
@@ -102,7 +120,7 @@ class Clock:
         return sum(spent.user + spent.system for spent in times)
 
 
-def run_ours(folder: Path) -> Measured:
+def run_ours(folder: Path, args: argparse.Namespace) -> Measured:
     """The infer stage on a Ray cluster."""
     from sdg.cluster import Cluster, Job
 
@@ -110,7 +128,7 @@ def run_ours(folder: Path) -> Measured:
         store = StageStore(Path(place))
         inputs = Inputs(tuple(shard_names(folder)), StageStore(folder).read)
         replies = RepliesConfig(folder=f"{place}/replies")
-        stage = InferStage(engines=(engine_of(folder),), replies=replies)
+        stage = InferStage(engines=(engine_of(folder, args),), replies=replies)
         job = Job(stage, Context(LANGS, 0, store.prepared_dir), store, inputs)
         stage.prepare(inputs, job.ctx)
         (group,) = stage.groups(inputs.shards)
@@ -129,11 +147,11 @@ def run_ours(folder: Path) -> Measured:
             cluster.close()
 
 
-def run_raw(folder: Path) -> Measured:
+def run_raw(folder: Path, args: argparse.Namespace) -> Measured:
     """`LLM.chat`."""
     from vllm import LLM
 
-    engine = engine_of(folder)
+    engine = engine_of(folder, args)
     llm = LLM(**engine.arguments())
     warm, *shards = (rows_of(StageStore(folder).read(name), Call) for name in shard_names(folder))
     calls = [call for shard in shards for call in shard]
@@ -145,12 +163,20 @@ def run_raw(folder: Path) -> Measured:
     return clock.stop(sum(len(output.outputs[0].token_ids) for output in outputs))
 
 
-def prepare(folder: Path, num_calls: int) -> None:
+def prepare(folder: Path, args: argparse.Namespace) -> None:
     """The model, and the calls in shards, of which the first is to warm up with."""
-    tiny_model.build(folder / "model")
-    calls = make_calls(str(folder / "model"), WARM + num_calls)
+    num_warm = WARM
+    if args.shape:
+        from tests.bench import llama_chat
+
+        llama_chat.build(args.shape, folder / "model")
+        num_warm = SHARD_ROWS  # as many at once as are timed: kernels are made for sizes of a batch
+    else:
+        tiny_model.build(folder / "model")
+    tokens = args.tokens if args.shape else None
+    calls = make_calls(str(folder / "model"), num_warm + args.calls, tokens)
     store = StageStore(folder)
-    parts = [calls[:WARM], *pieces(calls[WARM:], SHARD_ROWS)]
+    parts = [calls[:num_warm], *pieces(calls[num_warm:], SHARD_ROWS)]
     for number, part in enumerate(parts):
         write_table(store.kept_path(f"{number:05d}"), to_table(part, Call))
 
@@ -159,16 +185,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--shape", choices=("1b", "8b"), help="of a Llama; else the tiny model")
+    parser.add_argument("--tokens", type=int, default=128, help="of every reply, with --shape")
+    parser.add_argument(
+        "--engine-args", type=json.loads, default={}, help="more of vLLM's, as JSON"
+    )
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
-        measured = {"ours": run_ours, "raw": run_raw}[args.side](args.folder)
+        measured = {"ours": run_ours, "raw": run_raw}[args.side](args.folder, args)
         (args.folder / RESULT).write_text(json.dumps(asdict(measured)), encoding="utf-8")
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        prepare(folder, args.calls)
+        prepare(folder, args)
         speeds: dict[str, list[float]] = {side: [] for side in SIDES}
         for _ in range(args.repeats):
             for side in SIDES:
@@ -186,11 +217,11 @@ def main() -> None:
 
 def measure(folder: Path, side: str) -> Measured:
     """One side, in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.generate", "--side", side, "--folder"]
+    command = [sys.executable, "-m", "tests.bench.generate", *sys.argv[1:], "--side", side]
     # Ray's workers give way to other processes, by default: here both sides are to be alike.
     environment = {**os.environ, "RAY_worker_niceness": "0"}
     done = subprocess.run(
-        [*command, str(folder)], capture_output=True, check=False, env=environment
+        [*command, "--folder", str(folder)], capture_output=True, check=False, env=environment
     )
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr.decode()[-3000:]}")

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from sdg.engines.base import Reply, Session
 from sdg.engines.vllm import VLLMEngine, engine_arg_names, is_cpu_build
 from sdg.engines.vllm_process import REMEDIES, remedy_for
+from sdg.engines.vllm_session import sampling_params
 from sdg.errors import UserError
 from sdg.schema import Call
 from sdg.tasks.retrieval import QueryReply
@@ -103,6 +105,17 @@ def test_the_seed_is_the_calls_own_whatever_runs_beside_it(
     assert [reply.text for reply in session.answer(calls)] == together
     assert [session.answer([call])[0].text for call in calls] == together
     assert len(set(together)) == len(together)
+
+
+def test_an_engine_without_a_schema_sets_no_grammar(make_call: MakeCall) -> None:
+    class Free(VLLMEngine):
+        def reply_schema(self, call: Call) -> dict[str, Any] | None:
+            return None
+
+    call = make_call()
+    held = sampling_params(VLLMEngine(model="a/b"), call)
+    assert held.structured_outputs.json["required"] == ["query"]
+    assert sampling_params(Free(model="a/b"), call).structured_outputs is None
 
 
 def test_a_cut_reply_says_so(session: Session, make_call: MakeCall) -> None:
