@@ -18,13 +18,16 @@ from pipelines.profile import ModelSection, Profile
 from sdg.account import run_lang
 from sdg.campaign import IDEAS_FILE, Campaign, Rehearsal
 from sdg.cluster import Cluster
-from sdg.languages import Language
+from sdg.languages import Language, language
 from sdg.pipeline import Pipeline
 from sdg.planning import CellState
+from sdg.prompting import load_prompt
 from sdg.runner import Runner
+from sdg.schema import Call, rows_of
 from sdg.stage import Context, Inputs, Shard
-from sdg.stages import InferStage, ReadIdeasStage
+from sdg.stages import InferStage, JudgeStage, ReadIdeasStage
 from sdg.store import Done
+from sdg.tasks import get_task
 from sdg.tokens import token_counter
 
 COUNTED = 500  # calls of a model and language whose tokens are counted; the rest is reckoned
@@ -79,6 +82,10 @@ def dry_run(
             ctx = Context(codes, profile.seed, runner.prepare(place, inputs, None))
             for shard in _shards(place.stage, inputs, ctx):
                 _add(tallies, place.stage, *shard)
+        if profile.stages.judge:
+            _, written = rehearsal.calls[0]
+            for table in written.tables():
+                add_judged(tallies, profile.stages.judge, table, Context(codes, 0, Path(folder)))
     return rehearsal, tallies
 
 
@@ -112,6 +119,30 @@ def _add(
                 _tally(tallies, engine.model or engine.name, row).reused += 1
 
 
+def add_judged(
+    tallies: dict[tuple[str, str], Tally], judge: JudgeStage, calls: pa.Table, ctx: Context
+) -> None:
+    """A call to the judge about each call's pair, whose positive is taken to be as long as the
+    passage."""
+    count, name = token_counter(judge.engine.model).count, judge_name(judge)
+    for call in rows_of(calls, Call):
+        tally = tallies.setdefault((name, run_lang(call.positive_lang, call.controls)), Tally())
+        tally.calls += 1
+        tally.most_out += load_prompt(judge.prompt, language(call.lang).base).sampling.max_tokens
+        if tally.counted >= COUNTED:
+            continue
+        task = get_task(call.task, call.prompt)
+        pair = task.make_pair(call, ctx.seed, query="?", positive=call.seed.text)
+        asked = judge.call(pair, [call.seed.text] * judge.num_others, ctx)
+        tally.counted += 1
+        tally.tokens += sum(count(message.content) for message in asked.messages)
+
+
+def judge_name(judge: JudgeStage) -> str:
+    """What the table calls a judge, which may be a writer, too."""
+    return f"{judge.engine.model or judge.engine.name} (judge)"
+
+
 def _tally(tallies: dict[tuple[str, str], Tally], model: str, row: Mapping[str, str]) -> Tally:
     lang = run_lang(row["positive_lang"], row["controls"])
     return tallies.setdefault((model, lang), Tally())
@@ -125,6 +156,8 @@ def print_tallies(
 ) -> None:
     """The table, and what it leaves out."""
     sections = {section.engine.model or section.engine.name: section for section in profile.mix}
+    if judge := profile.stages.judge:
+        sections[judge_name(judge)] = ModelSection(engine=judge.engine)
     table = Table(
         title="Calls of the first round (kept: answered by kept replies)",
         title_justify="left",
@@ -149,7 +182,7 @@ def print_tallies(
             f"Not counted: {', '.join(ideas)}, whose ideas are not there yet.", highlight=False
         )
     if profile.stages.judge:
-        console.print("Not counted: the judge's calls, one a pair that comes to it.")
+        console.print("The judge is asked only about pairs that come to it, so less.")
     if profile.pairs:
         console.print(
             "Later rounds fill what the first leaves short, by its yield.", highlight=False

@@ -116,7 +116,7 @@ class Profile(BaseModel):
     ideas: IdeasSection = IdeasSection()
     translate: PairsConfig = PairsConfig()  # a dataset of pairs, for prompts that translate
     pairs: int | None = Field(None, ge=1)  # accepted examples wanted; None: all the corpus gives
-    budget: Budget = Budget()  # with `pairs`: what the rounds' writers may spend; no judge's calls
+    budget: Budget = Budget()  # with `pairs`: what the rounds' writers and judge may spend
     replies: RepliesConfig = RepliesConfig()  # that models give are kept for all runs
     seed: int = 0
     workers: int | None = Field(None, ge=1)  # None: one a processor
@@ -194,6 +194,7 @@ class Profile(BaseModel):
                 "models": shares,
                 "pairs": self.pairs,
                 "budget": self.budget,
+                "judged": stages.judge is not None,
             }
         )
         limit = stages.seed.limit

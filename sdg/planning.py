@@ -35,17 +35,20 @@ class Budget(BaseModel):
 
 @dataclass(frozen=True)
 class Spent:
-    """What the rounds so far have spent."""
+    """What the rounds so far have spent, writers and judge together."""
 
     calls: int = 0
     tokens: int = 0
     gpu_hours: float = 0.0
 
-    def calls_left(self, budget: Budget, tokens_per_call: float) -> int | None:
-        """Calls that the budget has room for; None for any number.
+    def calls_left(
+        self, budget: Budget, tokens_per_call: float, *, judged: bool = False
+    ) -> int | None:
+        """Calls to writers that the budget has room for; None for any number.
 
         Args:
             tokens_per_call: expected of a call, where none was made yet.
+            judged: room for a judge's call about each is to be left.
         """
         room: list[float] = []
         if budget.calls is not None:
@@ -57,7 +60,7 @@ class Spent:
             each = self.gpu_hours / self.calls if self.calls else 0.0
             left = budget.gpu_hours - self.gpu_hours
             room.append(left / each if each else FIRST_MEASURE)
-        return max(0, math.floor(min(room))) if room else None
+        return max(0, math.floor(min(room) / (1 + judged))) if room else None
 
 
 def apportion(total: int, weights: Mapping[str, float]) -> dict[str, int]:

@@ -155,3 +155,5 @@ def test_calls_left_of_each_budget() -> None:
     assert spent.calls_left(Budget(calls=130, tokens=51_000, gpu_hours=3), 0) == 2
     assert spent.calls_left(Budget(calls=99), 0) == 0
     assert Spent().calls_left(Budget(tokens=1000), 250.0) == 4
+    assert spent.calls_left(Budget(calls=131), 0, judged=True) == 15
+    assert Spent().calls_left(Budget(tokens=1000), 250.0, judged=True) == 2

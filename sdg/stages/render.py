@@ -32,7 +32,7 @@ from sdg.prompting import Prompt, load_prompt
 from sdg.schema import Call, Message, Seed, rows_of, to_table
 from sdg.stage import Context, Inputs, Result, Shard, Stage, dropped_rows
 from sdg.store import write_json
-from sdg.tasks import get_task
+from sdg.tasks import JUDGE, get_task
 from sdg.tasks.compose import compose
 from sdg.text import digest
 
@@ -69,6 +69,7 @@ class RenderStage(Stage):
     models: tuple[ModelShare, ...] = (ModelShare(),)  # that the calls are shared among
     pairs: int | None = None  # accepted examples wanted; None: as many as the corpus gives
     budget: Budget = Budget()
+    judged: bool = False  # the budget pays for a judge of what is written, too
     calls_per_seed: int = Field(4, ge=1)  # without `pairs`
     max_calls_per_seed: int = Field(16, ge=1)  # of one task, with `pairs`: oftener, it repeats
     oversample: float = Field(1.5, ge=1)  # calls a pair wanted in the first round, for the dropped
@@ -136,8 +137,9 @@ class RenderStage(Stage):
             for key, stream in streams.items()
         }
         done = {key: _calls_before(key, inputs) for key in streams}
-        spent = _spent(inputs)
-        left = spent.calls_left(self.budget, self._tokens_per_call(ctx, inputs))
+        left = _spent(inputs).calls_left(
+            self.budget, self._tokens_per_call(ctx, inputs), judged=self.judged
+        )
         by_cell = streams_by_cell(list(streams.values()))
         if self.pairs is None:
             calls = self._even_calls(streams, size, weights)
@@ -356,7 +358,8 @@ def example_cell(row: dict[str, Any]) -> str:
 
 
 def _spent(inputs: Inputs) -> Spent:
-    answered = [before["infer"] for before in inputs.rounds]
+    asking = ("infer", JUDGE.name)
+    answered = [before[name] for before in inputs.rounds for name in asking if name in before]
     answered += [inputs.earlier[IDEA_CALLS]] if IDEA_CALLS in inputs.earlier else []
     tokens = sum(part.total("tokens_in") + part.total("tokens_out") for part in answered)
     return Spent(

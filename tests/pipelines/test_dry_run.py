@@ -3,8 +3,18 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from pipelines.dry_run import Tally, add_judged
+from sdg.engines.openai import OpenAIEngine
+from sdg.prompting import load_prompt
+from sdg.schema import Call, to_table
+from sdg.stage import Context
+from sdg.stages import JudgeStage
 from tests.engines.scripted_server import serving
 from tests.pipelines.test_generate import generate
+from tests.rows import make_seed
+from tests.stages.test_render import render
 
 PROFILE = """
 prompts: {retrieval/short_query: 1, sts/from_idea: 1}
@@ -48,3 +58,21 @@ def test_a_dry_run_counts_what_the_run_then_asks(tmp_path: Path) -> None:
     assert f" {summary['rounds'][0]['stages'][1]['num_in']} " in told.stdout
     assert summary["models"]["extractive"]["calls"] == summary["calls"]
     assert summary["quota"]["sw/retrieval"]["quota"] == 20
+
+
+def test_a_judges_calls_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One a call, and what its prompt comes to with the passage as each of its texts."""
+    monkeypatch.setattr("pipelines.dry_run.COUNTED", 20)
+    judge = JudgeStage(engine=OpenAIEngine(model="j"), num_others=2)
+    seeds = [make_seed(f"Maandishi {'marefu ' * (i % 3)}{i}.") for i in range(10)]
+    calls = render(seeds, lang="sw", prompts={"retrieval/short_query": 1})
+    tallies: dict[tuple[str, str], Tally] = {}
+    add_judged(tallies, judge, to_table(calls, Call), Context(("sw",), 0, Path()))
+    ((key, tally),) = tallies.items()
+    assert key == ("j (judge)", "sw")
+    assert (tally.calls, tally.counted) == (len(calls), 20) and len(calls) > 20
+    prompt = load_prompt("judge/pair", "sw")
+    assert tally.most_out == len(calls) * prompt.sampling.max_tokens
+    # Three texts and the prompt itself, in tokens of three characters or so.
+    characters = len(prompt.body) + 3 * sum(len(seed.text) for seed in seeds) / len(seeds)
+    assert characters / 6 < tally.tokens / 20 < characters / 2

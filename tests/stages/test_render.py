@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,12 @@ from pydantic import ValidationError
 
 from sdg.errors import UserError
 from sdg.models import ModelShare
+from sdg.planning import Budget
 from sdg.prompting import list_prompts, load_prompt
-from sdg.schema import Call, Seed
+from sdg.schema import Call, Seed, to_table
+from sdg.stage import NO_INPUT, Context, Inputs
 from sdg.stages import RenderStage
+from sdg.stages.render import PLAN
 from sdg.tasks import TASKS, get_task
 from tests.rows import bundled_seeds, kept_rows, make_seed, reasons, run_stage, sharded
 
@@ -232,3 +237,28 @@ def test_a_bundled_corpus_renders() -> None:
     calls = render(seeds, 16, lang="am")
     assert len(calls) == 4 * len(seeds)
     assert all(call.seed.text in call.messages[0].content for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("judged", "judge_calls", "left"),
+    [(False, 0, 70), (True, 0, 35), (True, 21, 24), (True, 70, 0)],
+)
+def test_a_budget_pays_for_the_judge(
+    judged: bool, judge_calls: int, left: int, tmp_path: Path
+) -> None:
+    """Of 100 calls, 30 and the judge's are made; each of the others may want one of the judge's."""
+
+    def made(**counters: float) -> Inputs:
+        return replace(NO_INPUT, counters={"": counters})
+
+    before = {"infer": made(calls=30), "mine": NO_INPUT, "render": made()}
+    if judge_calls:
+        before["judge"] = made(calls=judge_calls)
+    seeds = {"0": to_table([make_seed(f"Maandishi {i}.") for i in range(50)], Seed)}
+    stage = RenderStage(
+        prompts={"retrieval/short_query": 1}, pairs=1000, budget=Budget(calls=100), judged=judged
+    )
+    inputs = Inputs(("0",), lambda name, columns: seeds[name].select(columns), rounds=(before,))
+    stage.prepare(inputs, Context(("sw",), 0, tmp_path))
+    plan = json.loads((tmp_path / PLAN).read_text(encoding="utf-8"))
+    assert sum(plan["calls"].values()) == left
