@@ -10,8 +10,8 @@ of `generate` are made once for all cells that need them. In `ablations/<RUN>/` 
     scores.svg, differences.svg the same to look at
     failures.log                what went wrong where
 
-A cell that fails is named with its reason, and the others go on. The same command goes on where it
-was stopped; what is finished is not done again.
+A cell that fails is named with its reason, and the others go on. A command that is stopped writes
+the tables of what it has; the same command goes on from there. What is finished is not done again.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from sdg.runner import run_lock
 from sdg.text import digest
 
 if TYPE_CHECKING:
-    from pipelines.cells import Result
+    from pipelines.cells import Result, Workbench
 
 ABLATIONS_DIR = Path("ablations")
 
@@ -120,7 +120,7 @@ def measure(
     for cell in ablation.cells():
         for seed in ablation.seeds:
             cell.config(ablation, str(model), seed)
-    from pipelines.cells import BEFORE, Workbench
+    from pipelines.cells import Workbench
     from pipelines.heldout import bundled_titles, split_documents
     from pipelines.results import write_results
 
@@ -137,14 +137,35 @@ def measure(
     _hush()
     bench = Workbench(ablation, model, runs, sets, folder, say)
     results: list[Result] = []
+    try:
+        _fill(results, bench, ablation, failures, folder)
+    except KeyboardInterrupt:
+        if results:
+            write_results(folder, ablation, results, failures.reasons)
+        raise
+    if not results:
+        raise UserError(f"every cell failed; {folder}/failures.log says why")
+    return results, failures.reasons
+
+
+def _fill(
+    results: list["Result"],
+    bench: "Workbench",
+    ablation: Ablation,
+    failures: Failures,
+    folder: Path,
+) -> None:
+    """Add the results of all cells, seed by seed: there is a whole table after the first."""
+    from pipelines.cells import BEFORE
+    from pipelines.results import write_results
+
     with failures.caught(BEFORE):
         results.append(bench.before())
-    # Seed by seed: there is a whole table, if a rough one, after the first.
-    for number, seed in enumerate(ablation.seeds):
+    for number, seed in enumerate(ablation.seeds, 1):
+        last = number == len(ablation.seeds)
         for cell in ablation.cells():
             with failures.caught(f"{cell.name}, seed {seed}"):
                 results.append(bench.trial(cell, seed))
-        last = number == len(ablation.seeds) - 1
         for name, merge in ablation.merges.items():
             if merge.seeds == "each" or last:
                 seeds = [seed] if merge.seeds == "each" else ablation.seeds
@@ -152,9 +173,6 @@ def measure(
                     results.append(bench.merged(name, merge, seeds))
         if results and not last:
             write_results(folder, ablation, results, failures.reasons)
-    if not results:
-        raise UserError(f"every cell failed; {folder}/failures.log says why")
-    return results, failures.reasons
 
 
 def _hush() -> None:

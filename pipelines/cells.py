@@ -91,7 +91,7 @@ class Workbench:
         config, rows, num_rows, mark = self._prepared(cell, seed)
 
         def make(folder: Path) -> tuple[Path, int]:
-            return _train(config, rows, folder), num_rows
+            return _trained(config, rows, folder), num_rows
 
         return self._finish(cell.name, seed, mark, make, keep_model=cell.name in self._merged)
 
@@ -109,8 +109,7 @@ class Workbench:
         def make(folder: Path) -> tuple[Path, int]:
             models = []
             for config, rows, _, own in prepared:
-                done = self.folder / own[:16] / "model"
-                models.append(done if done.is_dir() else _train(config, rows, done.parent))
+                models.append(_trained(config, rows, self.folder / own[:16]))
             shutil.rmtree(folder / "model", ignore_errors=True)
             merge(models, folder / "model")
             return folder / "model", sum(one[2] for one in prepared)
@@ -159,15 +158,17 @@ class Workbench:
         return _result(cell, seed, content)
 
 
-def _train(config: TrainConfig, rows: Path, folder: Path) -> Path:
-    """The folder of the trained model."""
-    source = {"path": rows}
-    data = config.data.model_validate({**config.data.model_dump(), "sources": [source]})
-    model = train(config.model_copy(update={"data": data}), folder / "training", _quiet)
-    if model is None:
-        raise KeyboardInterrupt
-    shutil.rmtree(folder / "model", ignore_errors=True)
-    return model.rename(folder / "model")
+def _trained(config: TrainConfig, rows: Path, folder: Path) -> Path:
+    """The folder of the trained model, which is trained if it is not there."""
+    model = folder / "model"
+    if not model.is_dir():
+        data = {**config.data.model_dump(), "sources": [{"path": rows}]}
+        whole = config.model_copy(update={"data": config.data.model_validate(data)})
+        fresh = train(whole, folder / "training", _quiet)
+        if fresh is None:
+            raise KeyboardInterrupt
+        fresh.rename(model)
+    return model
 
 
 def _quiet(text: str) -> None:

@@ -20,7 +20,7 @@ from sdg.errors import UserError
 from tests import tiny_embedders
 from tests.finished_run import finished_run
 
-TINY = {
+TINY: dict[str, Any] = {
     "runs": {"made": {"path": "run"}},
     "pairs": 16,
     "seeds": [0, 1],
@@ -193,6 +193,21 @@ def test_a_table_is_made_and_finished_cells_are_not_redone(
     assert run(table, monkeypatch) == 1
     assert {path: path.stat().st_mtime_ns for path in out.glob("cells/*/result.json")} == kept
     assert json.loads((out / "results.json").read_text()) == found
+
+    # Stopped at a new cell, it writes what it has.
+    def stop(text: str) -> None:
+        if "strategy=cloze" in text:
+            raise KeyboardInterrupt
+
+    axes = {**TINY["axes"], "strategy": {"all": {}, "cloze": {"negatives": "none"}}}
+    changed = read_ablation("matrix.yaml", {"axes": axes, "model": "bert"})
+    with pytest.raises(KeyboardInterrupt):
+        ablate.measure(changed, out, stop)
+    assert list(json.loads((out / "results.json").read_text())["cells"]) == [
+        "before",
+        "baseline",
+        "loss=hard",
+    ]
 
     # Another choice makes its own cells alone.
     good = ["--set", "axes.strategy.cloze={negatives: none}"]
