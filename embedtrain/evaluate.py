@@ -38,9 +38,10 @@ class Measured:
     metric: str  # the task's main one
     score: float  # of the main metric, in [-1, 1]
     by_subset: dict[str, float]  # the main metric by the task's subsets
-    by_language: dict[str, float]  # and by mteb's codes of languages, mean over their subsets
     metrics: dict[str, float]  # others, mean over subsets
     by_query: dict[str, float] = field(default_factory=dict)  # nDCG@10, of folders in BEIR layout
+    # The main metric by mteb's codes of languages, mean over their subsets.
+    by_language: dict[str, float] = field(default_factory=dict)
 
 
 def find_tasks(folders: Sequence[Path], names: Sequence[str]) -> list[AbsTask]:
@@ -125,7 +126,7 @@ def _read_kept(path: Path, fingerprint: str, data: str) -> Measured | None:
         same = (
             kept["fingerprint"] == fingerprint and kept["data"] == data and not Path(data).exists()
         )
-        return Measured(**kept["result"]) if same else None
+        return Measured(**kept["result"]) if same and "by_language" in kept["result"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -119,7 +119,7 @@ class _Training:
         self.model = spread(self.embedder, device, config.precision)
         if config.compile:
             compile_layers(self.model)
-        self.optimizer = _optimizer(self.model, config.optim, device)
+        self.optimizer = make_optimizer(self.model, config.optim)
         self.objective = Objective(config.loss, config.data.negatives, config.forward_tokens)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)
 
@@ -178,16 +178,10 @@ class _Training:
     def _step(self, step: Step, passes: int, progress: Progress) -> None:
         config, number = self.config, step.batch.step
         rate = learning_rate(config.optim, number, self.num_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         losses_B, packs = self.objective.backward(self.model, step, passes, self.device)
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, config.optim.clip)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        if not math.isfinite(float(norm)):
+        norm = update(self.model, self.optimizer, rate, config.optim.clip)
+        if not math.isfinite(norm):
             raise self._diverged(step, losses_B)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         for packed in packs:
             padded = packed.max_len * len(packed.lengths)
             slots = padded if config.attention == "padded" else sum(packed.lengths)
@@ -202,7 +196,7 @@ class _Training:
         )
         done = number + 1
         if self.rank == 0 and (done % config.log_steps == 0 or done == self.num_steps):
-            progress.report(done, self.num_steps, self.num_ranks, rate, float(norm))
+            progress.report(done, self.num_steps, self.num_ranks, rate, norm)
 
     def _diverged(self, step: Step, losses_B: torch.Tensor) -> UserError:
         """Keep the batch that did it aside."""
@@ -324,9 +318,23 @@ def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
     return config.learning_rate * (num_steps - step) / (num_steps - warmup)
 
 
-def _optimizer(
-    model: torch.nn.Module, config: OptimConfig, device: torch.device
-) -> torch.optim.AdamW:
+def update(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, rate: float, clip: float
+) -> float:
+    """Change the weights by their gradients, unless these are not finite; returns their norm."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    clipped = torch.nn.utils.clip_grad_norm_(parameters, clip)
+    norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
+    if math.isfinite(norm):
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def make_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over the weights that are trained, matrices alone decaying."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -337,5 +345,5 @@ def _optimizer(
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
-        fused=device.type == "cuda",
+        fused=True,
     )

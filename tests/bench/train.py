@@ -6,7 +6,8 @@
 Both train the same model on the same batches in the same order by the same loss (in-batch
 negatives; sentence-transformers has none that takes hard negatives alone), with AdamW, clipping,
 linear decay, the same number of threads and no dropout, and they take turns. The texts are a
-corpus' documents in all its languages: the first sentence of one asks for the rest of it.
+corpus' documents in all its languages: the first sentence of one asks for the rest of it. Ours are
+the very steps of `make train`: its feed, objective, optimizer and schedule.
 
 On a CPU it is all-MiniLM-L6-v2 in float32, and that the losses agree, step by step, is checked.
 With --gpu it is a Llama of random weights (tests/bench/llama_shapes.py): layers in bfloat16,
@@ -29,16 +30,20 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from embedtrain.losses import in_batch
+from embedtrain.config import LossConfig, OptimConfig
+from embedtrain.data import Batch, Item
+from embedtrain.feed import feed
 from embedtrain.model import Embedder
-from embedtrain.packing import pack
+from embedtrain.objective import Objective
 from embedtrain.ranks import compile_layers, join, spread
+from embedtrain.train import learning_rate, make_optimizer, update
 from sdg.corpora import CorpusConfig, bundled_languages, read_documents
 from sdg.text import rng, sentences
 from tests.bench import llama_shapes
 from tests.minilm_gain import minilm_path
 
 TEMPERATURE, LEARNING_RATE, SEED = 0.05, 2e-5, 0
+ONE_PASS = 2**30  # tokens: both sides take a batch as a whole
 
 Pair = tuple[str, str]
 
@@ -119,6 +124,24 @@ def read_pairs(corpus: str, count: int) -> list[Pair]:
     return pairs[:count]
 
 
+class InOrder:
+    """The pairs' batches as they stand, in the way that `feed` takes a training's."""
+
+    def __init__(self, setting: Setting, pairs: list[Pair]) -> None:
+        self.content, self.step = list(setting.in_batches(pairs)), 0
+
+    def __next__(self) -> Batch:
+        items = [
+            Item(str(place), 0, "retrieval", "", query, (positive,), (), ())
+            for place, (query, positive) in enumerate(self.content[self.step])
+        ]
+        self.step += 1
+        return Batch(self.step - 1, "retrieval", in_batch=True, items=tuple(items))
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+
 def ours(setting: Setting, pairs: list[Pair]) -> Run:
     if setting.shape:
         tokenizer = AutoTokenizer.from_pretrained(setting.model, local_files_only=True)
@@ -129,26 +152,21 @@ def ours(setting: Setting, pairs: list[Pair]) -> Run:
             compile_layers(embedder)
     else:
         embedder = Embedder.load(setting.model).train()
-    tokenizer = embedder.tokenizer
-    weights = [p for p in embedder.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
-    steps = len(pairs) // setting.batch
-    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    optim = OptimConfig(learning_rate=LEARNING_RATE, weight_decay=0.0, warmup_steps=0)
+    optimizer = make_optimizer(embedder, optim)
+    loss = LossConfig(name="in_batch", temperature=TEMPERATURE)
+    objective = Objective(loss, num_negatives=0, forward_tokens=ONE_PASS)
+    batches: Any = InOrder(setting, pairs)
+    num_steps = len(batches.content)
+    steps = feed(batches, num_steps, embedder.tokenizer, setting.max_tokens, 0, 1)
     losses = []
     meter = Meter(setting)
-    for batch in setting.in_batches(pairs):
+    for number in range(num_steps):
         meter.step_begins()
-        texts = [query for query, _ in batch] + [positive for _, positive in batch]
-        packed = pack(setting.token_ids(tokenizer, texts)).to(setting.device)
-        q_BD, pos_BD = embedder(packed).chunk(2)
-        none_BKD = q_BD.new_empty(len(q_BD), 0, q_BD.shape[1])
-        loss = in_batch(q_BD, pos_BD, none_BKD, temperature=TEMPERATURE).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        decay.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
+        step, rate = next(steps), learning_rate(optim, number, num_steps)
+        losses_B, _ = objective.backward(embedder, step, 1, torch.device(setting.device))
+        update(embedder, optimizer, rate, optim.clip)
+        losses.append(losses_B.mean().item())
     return meter.run(losses)
 
 

@@ -99,7 +99,7 @@ def test_another_model_under_the_same_name_is_measured_anew(minilm: Path, tmp_pa
 
 def test_compare_takes_means_by_type() -> None:
     def measured(task: str, kind: str, score: float) -> evaluating.Measured:
-        return evaluating.Measured(task, kind, ["swa"], "m", score, {}, {}, {})
+        return evaluating.Measured(task, kind, ["swa"], "m", score, {}, {})
 
     found = [measured("a", "STS", 0.2), measured("b", "STS", 0.4), measured("c", "Retrieval", 0.9)]
     found[0] = replace(found[0], by_language={"swa": 0.1, "hau": 0.3})
