@@ -47,6 +47,7 @@ BATCH_BYTES = 400_000  # of text scored at once: 60 MB of working memory
 # n-grams, and more for each n-gram (see `Fitted.turn_each`): a longer text has more names and
 # quotations in it.
 TURN, MAX_TURN = 12.0, 200.0
+SENTENCE = 100  # n-grams: about one
 IN_NAME = 0.3  # of its gain counts, where an n-gram is in a word that begins with a capital
 # A stranger's lead, over the square root of the text's bytes; more by so much over its n-grams, for
 # of a few the sisters of the language (Venetian, Bulgarian) may explain all.
@@ -171,12 +172,15 @@ class Verifier:
         return turned_B
 
     def _turn_each(self, texts: Sequence[str], lang: str) -> float:
-        """By how much each n-gram raises the limit on turns into a pivot, so that most texts of a
-        corpus stay below."""
-        view, each = self._view(lang), []
+        """By how much each n-gram raises the limit on turns into a pivot, so that most sentences of
+        a corpus stay below."""
+        view, each = self._view(lang), [np.zeros(1)]
         for batch in _batches(list(enumerate(texts))):
             found = background().find([text for _, text in batch])
-            each.append((_turns(found, view) - TURN) / np.maximum(found.num_B, 1))
+            starts = np.arange(0, len(found.ids_N), SENTENCE)
+            if len(starts) > 1:
+                parts = replace(found, starts_B=np.append(starts, len(found.ids_N)))
+                each.append((_turns(parts, view) - TURN) / SENTENCE)
         return float(np.clip(np.quantile(np.concatenate(each), MOST), MIN_TURN_EACH, MAX_TURN_EACH))
 
     def _leads(self, found: Features, view: _View) -> _Leads:
