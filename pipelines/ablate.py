@@ -18,12 +18,13 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.e2e import minilm
 from pipelines.matrix import Ablation, RunSection, read_ablation
@@ -188,12 +189,17 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def _stop(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def finish(work: Callable[[], dict[str, str]], folder: Path) -> int:
     """Exit status of a command whose `work` returns what failed: 0 done, 1 a cell failed, 2 wrong
     use, 130 stopped by the user."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGTERM, _stop)
     try:
         with run_lock(folder):
             failed = work()
