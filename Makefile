@@ -15,8 +15,8 @@ MAKEFLAGS += --no-print-directory
 # MBEGU_<name>, its text as it was typed: $(value) keeps make from expanding it, and the recipes use
 # it quoted, so nothing in it is taken for make's or the shell's syntax. The variables themselves
 # are held back, since make would expand them on export, and LANG=sw is no locale.
-GIVEN := LANG CORPUS PAIRS RUN ENGINE MODEL CONFIG SEED DRY_RUN TASK TASKS PROMPT N BENCH DATA TO PUSH \
-         TRAINING RELEASE ARGS
+GIVEN := LANG CORPUS PAIRS RUN RUNS ADDRESS ENGINE MODEL CONFIG SEED DRY_RUN TASK TASKS PROMPT N \
+         BENCH DATA TO PUSH TRAINING RELEASE ARGS
 unexport $(GIVEN)
 given = $(if $(filter command%,$(origin $1)),$(value $1))
 # A misspelt one would otherwise be passed over without a word.
@@ -30,6 +30,10 @@ $(foreach name,$(GIVEN),$(eval export MBEGU_$(name) := $$(call given,$(name))))
 # $(call options,lang:LANG …) is shell text: "$@" becomes --lang="$MBEGU_LANG" … for those given.
 options = set --; $(foreach pair,$1,$(call option,$(subst :, ,$(pair))))
 option = [ -z "$$MBEGU_$(word 2,$1)" ] || set -- "$$@" --$(word 1,$1)="$$MBEGU_$(word 2,$1)";
+
+# RUNS is a key of the profile, and has no flag.
+runs = [ -z "$$MBEGU_RUNS" ] || set -- "$$@" --set "runs=$$MBEGU_RUNS";
+GENERATION := lang:LANG corpus:CORPUS pairs:PAIRS run:RUN engine:ENGINE model:MODEL config:CONFIG seed:SEED dry-run:DRY_RUN
 
 # The same in front of the words that "$@" already holds.
 prepend = $(foreach pair,$1,$(call optional,$(subst :, ,$(pair))))
@@ -54,8 +58,9 @@ PINS := pyproject.toml pipelines/constraints.txt pipelines/overrides.txt \
 # The Python that .venv points to may have been upgraded away since.
 PINS += $(if $(shell [ -x $(PY) ] && echo there),,no-python)
 
-# The other engines need no more than the base.
-GENERATE := base$(if $(filter vllm,$(call given,ENGINE)),+vllm)
+# The other engines need no more than the base; object stores have an extra of their own.
+GENERATE := base$(if $(filter vllm,$(call given,ENGINE)),+vllm)$(if $(findstring ://,$(call \
+              given,CORPUS)$(call given,RUNS)),+cluster)
 
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -69,8 +74,8 @@ $(HAS)/%: $(PINS)
 	$(install)
 
 # --- Commands -----------------------------------------------------------------------------------
-.PHONY: help setup generate preview lint-prompts languages report export train merge e2e evaluate \
-        ablate probe release reproduce lint fmt test bench lock clean language-given bench-given no-python
+.PHONY: help setup generate submit preview lint-prompts languages report export train merge e2e \
+        evaluate ablate probe release reproduce lint fmt test bench lock clean language-given bench-given no-python
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -83,9 +88,13 @@ setup: $(HAS)/$(GENERATE) ## install what generate needs, and run nothing: make 
 	@echo "Ready: make generate LANG=<code>"
 
 generate: language-given $(HAS)/$(GENERATE) ## make data for a language: make generate LANG=sw
-##   [CORPUS= PAIRS= RUN= ENGINE= MODEL= CONFIG= SEED= DRY_RUN=1]; ENGINE=vllm installs vLLM, too
-	@$(call options,lang:LANG corpus:CORPUS pairs:PAIRS run:RUN engine:ENGINE model:MODEL config:CONFIG seed:SEED dry-run:DRY_RUN) \
-	$(PY) -m pipelines.generate "$$@"
+##   [CORPUS= PAIRS= RUN= RUNS= ENGINE= MODEL= CONFIG= SEED= DRY_RUN=1]; ENGINE=vllm installs vLLM, too
+	@$(call options,$(GENERATION)) $(runs) $(PY) -m pipelines.generate "$$@"
+
+submit: language-given $(HAS)/base+cluster ## the same on a Ray cluster: make submit LANG=sw ADDRESS=http://head:8265 RUNS=/shared/runs
+##   [and all that generate takes]; shows what the job prints, and ends as it does
+	@eval "set -- $$MBEGU_ARGS"; $(runs) $(call prepend,address:ADDRESS $(GENERATION)) \
+	$(PY) -m pipelines.submit "$$@"
 
 preview: language-given $(HAS)/base ## show what prompts say: make preview LANG=sw PROMPT=short_query
 ##   [TASK= PROMPT= N= MODEL= SEED=]; N samples of each, MODEL= counts tokens by its tokenizer
@@ -168,10 +177,10 @@ fmt: $(HAS)/base+dev ## format the code and mend what ruff can
 	@$(PY) -m ruff format .
 
 # The tests may call make themselves: this make's options are none of theirs.
-test: $(HAS)/base+train+evaluate+vllm+test ## run the tests: make test [ARGS="-k word tests/test_x.py"]
+test: $(HAS)/base+train+evaluate+vllm+cluster+test ## run the tests: make test [ARGS="-k word tests/test_x.py"]
 	@unset MAKEFLAGS MFLAGS MAKELEVEL; eval "set -- $$MBEGU_ARGS"; $(PY) -m pytest "$$@"
 
-bench: bench-given $(HAS)/base+train+evaluate+vllm+test+bench ## measure beside peers: make bench BENCH=<name>
+bench: bench-given $(HAS)/base+train+evaluate+vllm+cluster+test+bench ## measure beside peers: make bench BENCH=<name>
 ##   [DATA=<folder> ARGS=]; the names are the files in tests/bench, the last line is ratio=…
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,data:DATA) $(PY) -m "tests.bench.$$MBEGU_BENCH" "$$@"
 

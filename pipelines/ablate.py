@@ -30,7 +30,7 @@ from pipelines.e2e import minilm
 from pipelines.matrix import Ablation, RunSection, read_ablation
 from pipelines.settings import checked_name, parse_sets
 from sdg.errors import UserError, entry_point
-from sdg.runner import run_lock
+from sdg.lock import run_lock
 from sdg.text import digest
 
 if TYPE_CHECKING:

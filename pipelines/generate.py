@@ -25,11 +25,14 @@ from pipelines.profile import Profile, load_profile
 from pipelines.settings import checked_name
 from sdg.errors import UserError, entry_point, refused_by_system
 from sdg.languages import Language
+from sdg.storage import is_object, path_of, put, scratch
+from sdg.text import digest
 
 if TYPE_CHECKING:
     from sdg.campaign import Outcome
 
 RUNS_DIR = Path("runs")
+JOB_FILES = "/runtime_resources/working_dir_files/"  # in the path of where a Ray job is unpacked
 USAGE = """make generate LANG=<codes> [CORPUS=] [PAIRS=] [RUN=] [ENGINE=] [MODEL=] [CONFIG=] [SEED=]
        [DRY_RUN=1]
        python -m pipelines.generate --lang <code> [--corpus …] … [--set key=value …]"""
@@ -69,9 +72,18 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def run_dir_of(name: str) -> Path:
-    """The folder of a run; a name cannot lead out of `runs/`."""
-    return RUNS_DIR / checked_name(name)
+def run_dir_of(name: str, runs: Path = RUNS_DIR) -> Path:
+    """The folder of a run; a name cannot lead out of the folder of all runs.
+
+    Raises:
+        UserError: the name is none, or the folder goes with the job that would make it.
+    """
+    if JOB_FILES in str(runs.absolute()):
+        raise UserError(
+            f"runs: {runs} would be in the job's own copy of the working directory, which ends "
+            f"with it; give a folder that all machines of the cluster share: --set runs=/<folder>"
+        )
+    return runs / checked_name(name)
 
 
 def read_profile(args: argparse.Namespace) -> Profile:
@@ -92,9 +104,10 @@ def read_profile(args: argparse.Namespace) -> Profile:
 
 
 def check_machine(profile: Profile) -> int:
-    """Processors to use here; refuses what this machine cannot give, before anything starts."""
+    """Processors to use, of this machine or a cluster (0: all of it); refuses what this machine
+    cannot give, before anything starts."""
     if os.environ.get("RAY_ADDRESS"):
-        return 0
+        return profile.workers or 0
     cpus = len(os.sched_getaffinity(0))
     workers = profile.workers or cpus
     if workers > cpus:
@@ -158,13 +171,14 @@ def generate(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None
     from sdg.campaign import Campaign
     from sdg.cluster import Cluster
     from sdg.kept import tidied
-    from sdg.runner import Runner, publish, run_lock
+    from sdg.lock import run_lock
+    from sdg.runner import Runner, publish
     from sdg.store import write_json
 
-    with run_lock(run_dir), output_to(run_dir / "logs" / "run.log") as terminal:
+    with run_lock(run_dir), output_to(log_of(run_dir)) as terminal:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
         console = Console(file=terminal)
-        with StageBars(console) as bars, tidied(profile.replies):
+        with StageBars(console) as bars, tidied(profile.kept_replies):
             runner = Runner(run_dir, [lang.code for lang in langs], profile.seed, bars)
             campaign = Campaign(pipeline, runner)
             campaign.check()
@@ -178,11 +192,27 @@ def generate(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None
             bars.note("starting Ray …")
             cluster = Cluster(workers)
             try:
+                if os.environ.get("RAY_ADDRESS"):
+                    cluster.check_memory(profile.memory_gb or 0)
                 outcome = campaign.run(cluster, bars.round_started)
             finally:
                 cluster.close()
         examples = publish(run_dir, campaign.last.store(run_dir))
         _report(console, profile, langs, run_dir, outcome, examples)
+    keep_log(run_dir)
+
+
+def log_of(run_dir: Path) -> Path:
+    """Where a run's log is written: on this machine, wherever the run's folder is."""
+    if is_object(run_dir):
+        return scratch() / f"{run_dir.name}-{digest(str(run_dir))[:8]}.log"
+    return run_dir / "logs" / "run.log"
+
+
+def keep_log(run_dir: Path) -> None:
+    """Put the log into the run's folder."""
+    if is_object(run_dir):
+        put(log_of(run_dir), run_dir / "logs" / "run.log")
 
 
 def rehearse(profile: Profile, langs: Sequence[Language], run_dir: Path) -> None:
@@ -295,7 +325,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         profile = read_profile(args)
         langs = profile.languages_of(args.lang)
-        run_dir = run_dir_of(args.run or "-".join(lang.code for lang in langs))
+        name = args.run or "-".join(lang.code for lang in langs)
+        run_dir = run_dir_of(name, path_of(profile.runs))
         (rehearse if args.dry_run else generate)(profile, langs, run_dir)
         return 0
     except KeyboardInterrupt:
@@ -304,13 +335,13 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:  # a bug: its traceback is for the log, not for the screen
         if isinstance(error, UserError) or refused_by_system(error):
             raise
-        log_path = run_dir / "logs" / "run.log"
+        log_path = log_of(run_dir)
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("a", encoding="utf-8") as file:
             traceback.print_exc(file=file)
         screen.print(
             f"[red]failed:[/red] {escape(str(error) or type(error).__name__)}; details in "
-            f"{run_dir}/logs/run.log. What is finished is kept: the same command goes on from here"
+            f"{log_path}. What is finished is kept: the same command goes on from here"
         )
         return 1
 

@@ -1,11 +1,12 @@
 """A run's profile: one YAML file, then what the command line overrides; checked as a whole.
 
 `pipelines/configs/*.yaml` are profiles. Keys: `corpus`, `engine` (or `models`, for several),
-`languages`, `prompts`, `ideas`, `translate`, `pairs`, `budget`, `replies`, `seed`, `workers`,
-`memory_gb`, and `stages`, where each section is the stage of that name.
+`languages`, `prompts`, `ideas`, `translate`, `pairs`, `budget`, `replies`, `runs`, `seed`,
+`workers`, `memory_gb`, and `stages`, where each section is the stage of that name.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -42,6 +43,7 @@ from sdg.stages import (
 from sdg.stages.brainstorm import IDEAS_LANG
 
 DEFAULT_PROFILE = {"extractive": "embedded", "vllm": "laptop", "openai": "laptop"}
+MACHINES_REPLIES = "~/.cache/mbegu/replies"  # where runs are in an object store
 POOL_DOCUMENTS = 5_000  # read at least so many for mining, however few pairs are wanted
 
 
@@ -118,6 +120,7 @@ class Profile(BaseModel):
     pairs: int | None = Field(None, ge=1)  # accepted examples wanted; None: all the corpus gives
     budget: Budget = Budget()  # with `pairs`: what the rounds' writers and judge may spend
     replies: RepliesConfig = RepliesConfig()  # that models give are kept for all runs
+    runs: str = "runs"  # the folder of all runs, which every machine of a cluster must see
     seed: int = 0
     workers: int | None = Field(None, ge=1)  # None: one a processor
     memory_gb: float | None = Field(None, gt=0)  # needed at least; None: by workers
@@ -144,6 +147,16 @@ class Profile(BaseModel):
     def mix(self) -> tuple[ModelSection, ...]:
         """The models of the run, at least one."""
         return self.models or (ModelSection(engine=self.engine or ExtractiveEngine()),)
+
+    @property
+    def kept_replies(self) -> RepliesConfig:
+        """Where this run keeps replies."""
+        folder = self.replies.folder
+        if not folder:  # a store of objects is none of replies, which are added one by one
+            folder = MACHINES_REPLIES if "://" in self.runs else f"{self.runs}/.replies"
+        if not folder.startswith("~"):  # a worker's home may be another
+            folder = str(Path(folder).absolute())
+        return self.replies.model_copy(update={"folder": folder})
 
     @property
     def idea_models(self) -> tuple[ModelSection, ...]:
@@ -207,7 +220,7 @@ class Profile(BaseModel):
             "infer": stages.infer.model_copy(
                 update={
                     "engines": tuple(section.engine for section in self.mix),
-                    "replies": self.replies,
+                    "replies": self.kept_replies,
                 }
             ),
             "mix": stages.mix.model_copy(update={"quotas": quotas}),
@@ -215,7 +228,9 @@ class Profile(BaseModel):
         if stages.judge:
             name = stages.judge.prompt
             shas = {lang.base: load_prompt(name, lang.base).sha for lang in langs}
-            wired["judge"] = stages.judge.model_copy(update={"shas": shas, "replies": self.replies})
+            wired["judge"] = stages.judge.model_copy(
+                update={"shas": shas, "replies": self.kept_replies}
+            )
         chain = [wired.get(name, getattr(stages, name)) for name in StageSettings.model_fields]
         seed, *rounds, mix = [stage for stage in chain if stage]
         kinds = {prompt.seed for found in prompts.values() for prompt in found.values()}
@@ -258,7 +273,9 @@ class Profile(BaseModel):
             calls=given.calls,
         )
         engines = tuple(section.engine for section in self.idea_models)
-        infer = self.stages.infer.model_copy(update={"engines": engines, "replies": self.replies})
+        infer = self.stages.infer.model_copy(
+            update={"engines": engines, "replies": self.kept_replies}
+        )
         return {**made, "ideas": (brainstorm, infer, ParseIdeasStage())}
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from sdg.cluster import Cluster
+from sdg.cluster import Cluster, Need
 from sdg.pipeline import Pipeline
 from sdg.planning import CellState
 from sdg.runner import Finished, Placed, Runner, StageReport, check_fingerprints, placed
@@ -30,7 +30,7 @@ from sdg.stage import ACCEPTED, NO_INPUT, Inputs, join_inputs
 from sdg.stages.infer import InferStage
 from sdg.stages.judge import JudgeStage
 from sdg.stages.render import EXAMPLES, IDEA_CALLS, PLAN
-from sdg.store import write_atomically
+from sdg.storage import write_atomically
 from sdg.text import digest
 
 IDEAS_FILE = "ideas.parquet"
@@ -93,10 +93,7 @@ class Campaign:
 
     def run(self, cluster: Cluster, announce: Callable[[int, int], None]) -> Outcome:
         """All stages. `announce` is told each later round's number and its calls."""
-        for stage in self.pipeline.stages:
-            for group in stage.groups([]):
-                if group.resources:
-                    cluster.check(group.resources)
+        cluster.check(self._needs())
         sources, inputs = self._run_sources(cluster)
         rounds: list[dict[str, Finished]] = []
         parent, cells = self._parent, dict[str, CellState]()
@@ -139,6 +136,18 @@ class Campaign:
         if made:
             calls.append((self._ideas[1], made[self._ideas[0].stage.name].output))
         return Rehearsal(calls, {name: CellState(**cell) for name, cell in plan["cells"].items()})
+
+    def _needs(self) -> list[Need]:
+        """What the stages want whose workers are no ordinary ones."""
+        needs = []
+        for stage in self.pipeline.stages:
+            engines = stage.by_group() if isinstance(stage, InferStage) else {}
+            for group in stage.groups([]):
+                model = engines[group.name].model if group.name in engines else ""
+                if group.resources:
+                    what = f"stage {stage.name}" + f" ({model})" * bool(model)
+                    needs.append(Need(what, group.resources))
+        return needs
 
     def _usage(self, parts: Sequence[Mapping[str, Finished]]) -> dict[str, dict[str, float]]:
         """What came to each model, over the task list and all rounds."""

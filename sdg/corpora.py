@@ -1,7 +1,8 @@
 """Reads a corpus as a stream of documents, whatever file it comes in.
 
 `CORPUS=` takes a Parquet, JSON Lines, CSV, TSV or text file (all but Parquet also as .gz or .zst),
-a folder or glob of those, or the id of a dataset on the Hugging Face hub. Nothing else is needed
+a folder or glob of those, on a disk or in an object store (s3://bucket/news/*.parquet), or the id
+of a dataset on the Hugging Face hub. Nothing else is needed
 where the columns have usual names. A bad row becomes a document with an `error`; a bad corpus is
 a `UserError`. What a corpus says of itself (ids, languages, licences) is data, never a path.
 """
@@ -24,6 +25,7 @@ from sdg.errors import UserError
 from sdg.languages import language
 from sdg.readers import USUAL_NAMES, File, Raw, by_role, known_kinds, listed, read_rows
 from sdg.schema import Document
+from sdg.storage import find, path_of
 from sdg.text import canonical, digest, normalize
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 BUNDLED = Path(__file__).parent / "corpus"
 _DATASET_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _HUB_TIMEOUT = 10.0  # seconds
+MOST_SIZED = 100  # files of an object store that are asked whether they are empty
 
 
 class SourceConfig(BaseModel, ABC):
@@ -86,9 +89,7 @@ def corpus_files(config: SourceConfig, langs: Sequence[str]) -> list[File]:
     if not config.path:
         return [File(path, path.name) for path in map(_bundled, langs)]
     if "://" in config.path:
-        raise UserError(
-            f"{config.path}: not a local path; fetch it first, or give a dataset id, owner/name"
-        )
+        return _stored(config.path)
     try:
         return [] if _is_dataset(config.path) else _located(Path(config.path).expanduser())
     except OSError as error:
@@ -186,6 +187,34 @@ def _located(path: Path) -> list[File]:
         if file.path.is_file() and not file.path.stat().st_size:
             raise UserError(f"{file.path}: an empty file; fetch it again, or take it away")
     return files
+
+
+def _stored(url: str) -> list[File]:
+    """Files of an object store."""
+    path = path_of(url)
+    try:
+        found = find(path)
+        sizes = {one: one.stat().st_size for one in found[:MOST_SIZED]}
+    except Exception as error:  # of whatever kind the store's library raises
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{url}: cannot be read ({type(error).__name__}: {said}); check the name, the network "
+            f"and the keys in the environment"
+        ) from error
+    if not found:
+        raise UserError(f"{url}: nothing there; check CORPUS=")
+    empty = [one for one, size in sizes.items() if not size]
+    if empty:
+        raise UserError(f"{empty[0]}: an empty file; fetch it again, or take it away")
+    top = path.parent if found == [path] or glob.has_magic(url) else path
+    prefix = f"{top.as_posix().rstrip('/')}/"
+    shown = [(one, one.as_posix().removeprefix(prefix)) for one in found]
+    visible = [
+        File(one, name if "://" not in name else one.name)
+        for one, name in shown
+        if not any(part.startswith(".") for part in name.split("/"))
+    ]
+    return _known(sorted(visible, key=lambda file: file.path.as_posix()), path)
 
 
 def _walk(folder: Path) -> list[Path]:

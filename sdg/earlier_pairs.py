@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sdg.corpora import SourceConfig, corpus_files, read_sources
 from sdg.errors import UserError
 from sdg.fingerprints import files_fingerprint
 from sdg.readers import USUAL_PAIR_NAMES, File
 from sdg.schema import ROW_KEY, Example, check_schema
+from sdg.storage import open_parquet
 
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "query", "positive", "document")])
 _BATCH = 1024  # rows in memory at once
@@ -62,7 +62,7 @@ class EarlierPairs:
 
     def _of_examples(self) -> Iterator[dict[str, Any]]:
         for file in self._files:
-            parquet = pq.ParquetFile(file.path)
+            parquet = open_parquet(file.path)
             check_schema(parquet.schema_arrow, Example, file.path)
             for batch in parquet.iter_batches(_BATCH, columns=["id", "query", "positives"]):
                 for row in batch.to_pylist():
@@ -94,7 +94,7 @@ def _holds_examples(file: File) -> bool:
     if file.kind != ".parquet":
         return False
     try:
-        metadata = pq.read_schema(file.path).metadata or {}
+        metadata = open_parquet(file.path).schema_arrow.metadata or {}
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file.path}: not a readable Parquet file ({error})") from None
     return bool(metadata.get(ROW_KEY) == Example.__name__.encode())

@@ -16,9 +16,9 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sdg.errors import UserError
+from sdg.storage import open_parquet
 from sdg.text import normalize
 
 # Columns by their usual names, in lower case, the likeliest first.
@@ -174,7 +174,9 @@ def _lines(file: File, newline: str | None) -> Iterator[str]:
     try:
         with file.path.open("rb") as raw:
             packed = file.compression and pa.CompressedInputStream(raw, file.compression)
-            stream = io.BufferedReader(cast(io.RawIOBase, packed)) if packed else raw
+            source: Any = packed or raw
+            # What is packed can't be peeked into, nor can files of an object store.
+            stream = source if hasattr(source, "peek") else io.BufferedReader(source)
             _refuse_binary(stream.peek(1 << 12), file)
             lines = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline=newline)
             while line := lines.readline(_LONGEST):
@@ -323,7 +325,7 @@ def _parquet(file: File, wanted: Columns) -> Iterator[Raw]:
     num_rows = 0
     try:
         # A buffer in place of `pre_buffer`: a row group may be larger than the memory.
-        with pq.ParquetFile(
+        with open_parquet(
             file.path, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True
         ) as parquet:
             columns = _parquet_columns(parquet.schema_arrow, file, wanted)

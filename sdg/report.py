@@ -12,13 +12,12 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from sdg import langid
 from sdg.account import Loss
 from sdg.errors import UserError
 from sdg.languages import language
 from sdg.samples import dropped_samples, spread
+from sdg.storage import open_parquet
 from sdg.summary import say
 from sdg.text import digest
 
@@ -149,7 +148,7 @@ def _rows(run_dir: Path) -> Iterator[dict[str, Any]]:
     each = -(-MAX_ROWS // max(1, len(files)))
     for path in files:
         left = each
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=min(1024, each)):
+        for batch in open_parquet(path).iter_batches(batch_size=min(1024, each)):
             yield from batch.slice(0, left).to_pylist()
             left -= batch.num_rows
             if left <= 0:

@@ -5,14 +5,10 @@ manifest lacks. Another fingerprint is an error that names what changed, because
 configurations in one run is never what the user wants.
 """
 
-import fcntl
 import json
-import os
-import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +18,7 @@ from sdg.cluster import Cluster, Job, Pool, StageError
 from sdg.errors import UserError
 from sdg.schema import SCHEMA_VERSION
 from sdg.stage import Context, Group, Inputs, Resources, Stage
+from sdg.storage import copy, is_object, remove_folder
 from sdg.store import Done, StageStore, write_json
 from sdg.text import digest
 
@@ -89,11 +86,12 @@ class Placed:
     prepared_in: str = ""  # another folder, whose `prepare` serves it too
 
     def store(self, run_dir: Path) -> StageStore:
-        return StageStore(run_dir / "stages" / self.folder)
+        # A worker may have another working directory than the driver.
+        return StageStore(run_dir.absolute() / "stages" / self.folder)
 
     def prepared(self, run_dir: Path) -> StageStore:
         """Where what `prepare` makes is."""
-        return StageStore(run_dir / "stages" / (self.prepared_in or self.folder))
+        return StageStore(run_dir.absolute() / "stages" / (self.prepared_in or self.folder))
 
 
 def placed(stages: Sequence[Stage], first: int = 1) -> list[Placed]:
@@ -107,21 +105,6 @@ class Finished:
 
     report: StageReport
     output: Inputs
-
-
-@contextmanager
-def run_lock(run_dir: Path) -> Iterator[None]:
-    """Keep a second process out of a run's folder; the kernel frees the lock when this one dies."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / "lock").open("w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{run_dir}: another process is working on this run; wait for it, or give another "
-                f"RUN=<name>"
-            ) from None
-        yield
 
 
 def check_fingerprints(
@@ -148,7 +131,6 @@ def check_fingerprints(
             if found["fingerprint"] != parent:
                 _refuse(run_dir, place.stage, found["made_of"], parts)
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {"fingerprint": parent, "made_of": parts})
     return parent
 
@@ -201,26 +183,27 @@ class Runner:
         starts (a corpus that cannot be used is refused within seconds). What a killed attempt left
         is removed. Returns the folder that it is in. Call `check_fingerprints` before."""
         job = self._job(place, inputs)
-        marker = place.prepared(self.run_dir).folder / "prepared.json"
+        prepared = place.prepared(self.run_dir)
+        marker = prepared.folder / "prepared.json"
         if marker.exists():
             return job.ctx.dir
         self.progress.stage_started(job.stage.name, None, 0)
-        shutil.rmtree(job.ctx.dir, ignore_errors=True)
-        job.ctx.dir.mkdir(parents=True)
+        prepared.clear_prepared()
         started = time.monotonic()
         if cluster:
             with cluster.pool(job.stage.resources()) as pool:
-                pool.prepare(job)
+                attempt = pool.prepare(job)
         else:
-            job.prepare()
-        write_json(marker, {"seconds": round(time.monotonic() - started, 3)})
-        return job.ctx.dir
+            attempt = job.prepare()
+        seconds = round(time.monotonic() - started, 3)
+        write_json(marker, {"seconds": seconds, "attempt": attempt})
+        return prepared.prepared_dir
 
     def _job(self, place: Placed, inputs: Inputs) -> Job:
         store = place.store(self.run_dir)
-        folder = place.prepared(self.run_dir).prepared_dir
-        ctx = Context(langs=self.langs, seed=self.seed, dir=folder)
-        return Job(stage=place.stage, ctx=ctx, store=store, inputs=inputs)
+        prepared = place.prepared(self.run_dir)
+        ctx = Context(langs=self.langs, seed=self.seed, dir=prepared.prepared_dir)
+        return Job(stage=place.stage, ctx=ctx, store=store, inputs=inputs, prepared=prepared)
 
     def _run_stage(self, place: Placed, inputs: Inputs, cluster: Cluster) -> Finished:
         self.prepare(place, inputs, cluster)
@@ -246,10 +229,11 @@ class Runner:
     def _run_shards(
         self, job: Job, pending: Sequence[str], finished: dict[str, Done], pool: Pool
     ) -> None:
-        for done in pool.run(job, pending):
-            job.store.append(done)
-            finished[done.shard] = done.without_slices()
-            self.progress.shard_done(job.stage.name, done)
+        with job.store.manifest() as add:
+            for done in pool.run(job, pending):
+                add(done)
+                finished[done.shard] = done.without_slices()
+                self.progress.shard_done(job.stage.name, done)
 
 
 def _counters(group: Group, finished: dict[str, Done]) -> dict[str, float]:
@@ -281,19 +265,19 @@ def _check_conserved(report: StageReport, inputs: Inputs) -> None:
 
 def publish(run_dir: Path, store: StageStore) -> Path:
     """Make `examples/` from the last stage's shards, all at once; shards without rows are left out.
+    In an object store the run is finished once summary.json stands, which is written after.
 
     Files are hard links where the file system has them: no byte is written twice.
     """
-    target, fresh = run_dir / "examples", run_dir / ".examples.tmp"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
+    target = run_dir / "examples"
+    fresh = target if is_object(target) else run_dir / ".examples.tmp"
+    remove_folder(fresh)
+    if not is_object(fresh):
+        fresh.mkdir()
     for shard, done in sorted(store.finished().items()):
         if done.num_out:
-            source, copy = store.kept_path(shard), fresh / f"{shard}.parquet"
-            try:
-                os.link(source, copy)
-            except OSError:
-                shutil.copyfile(source, copy)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+            copy(store.kept_path(shard), fresh / f"{shard}.parquet")
+    if fresh != target:
+        remove_folder(target)
+        fresh.rename(target)
     return target

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow.parquet as pq
-
+from sdg.storage import open_parquet
 from sdg.text import digest
 
 PER_REASON = 4  # samples of a stage, reason and language
@@ -71,7 +70,7 @@ def _shards(folder: Path) -> list[str]:
 def _read(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
+    for batch in open_parquet(path).iter_batches(batch_size=256):
         for row in batch.to_pylist():
             yield _sample(row)
 

@@ -7,14 +7,19 @@
     <stage>/manifest.jsonl        one line a finished shard
 
 A shard counts as done when its manifest line is there. The driver alone appends lines, after the
-worker has renamed both files into place, so a kill at any moment leaves either a finished shard or
+worker has put both files into place, so a kill at any moment leaves either a finished shard or
 one that is done again.
+
+In an object store the manifest is one object, written anew every few seconds; shards that it does
+not name are done again. What `Stage.prepare` left is at prepared/<attempt>/, and each machine
+has a copy of its own: stages read it as files, mapped into memory.
 """
 
 import json
 import os
-import uuid
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +29,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sdg.account import SliceCount, add_up
 from sdg.stage import Result
+from sdg.storage import download, is_object, read_table, remove_folder, scratch, write_atomically
+from sdg.text import digest
+
+PUT_S = 5.0  # between two writes of a manifest in an object store
 
 
 class Done(BaseModel):
@@ -43,19 +52,6 @@ class Done(BaseModel):
     def without_slices(self) -> "Done":
         """For the driver's memory: the account is read from the manifest, when it is wanted."""
         return self.model_copy(update={"slices": ()})
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Have `write` fill a temporary file beside `path`, sync it, and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -85,7 +81,26 @@ class StageStore:
 
     @property
     def prepared_dir(self) -> Path:
-        return self.folder / "prepared"
+        """Files of `Stage.prepare`; fetched, where they are in an object store and not here yet."""
+        marker = self.folder / "prepared.json"
+        if not is_object(self.folder) or not marker.exists():
+            return self.folder / "prepared"
+        attempt = json.loads(marker.read_text(encoding="utf-8"))["attempt"]
+        here = self.scratch_dir(attempt)
+        if not here.is_dir():
+            download(self.folder / "prepared" / attempt, here)
+        return here
+
+    def scratch_dir(self, attempt: str) -> Path:
+        """Where this machine has the files that an attempt at `Stage.prepare` left."""
+        return scratch() / digest(str(self.folder)) / digest(attempt)
+
+    def clear_prepared(self) -> None:
+        """Remove what a killed attempt left."""
+        prepared = self.folder / "prepared"
+        remove_folder(prepared)
+        if not is_object(prepared):
+            prepared.mkdir(parents=True)
 
     def kept_path(self, shard: str) -> Path:
         return self.folder / "kept" / f"{shard}.parquet"
@@ -130,14 +145,29 @@ class StageStore:
 
     def read(self, shard: str, columns: list[str] | None = None) -> pa.Table:
         """A finished shard's output rows."""
-        return pq.read_table(self.kept_path(shard), columns=columns)
+        return read_table(self.kept_path(shard), columns=columns)
 
     def append(self, done: Done) -> None:
         """Declare a shard finished."""
-        with (self.folder / "manifest.jsonl").open("a", encoding="utf-8") as file:
-            file.write(done.model_dump_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with self.manifest() as add:
+            add(done)
+
+    @contextmanager
+    def manifest(self) -> Iterator[Callable[[Done], None]]:
+        """To declare one shard after the other finished."""
+        path = self.folder / "manifest.jsonl"
+        if is_object(path):
+            with _rewriting(path) as add:
+                yield add
+            return
+        with path.open("a", encoding="utf-8") as file:
+
+            def append(done: Done) -> None:
+                file.write(done.model_dump_json() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+            yield append
 
     def finished(self) -> dict[str, Done]:
         """Manifest lines by shard, without their slices. A last line cut by a kill is removed; its
@@ -145,6 +175,7 @@ class StageStore:
         path = self.folder / "manifest.jsonl"
         if not path.exists():
             return {}
+        there = {path.stem for path in (self.folder / "kept").glob("*.parquet")}
         finished, good = {}, []
         content = path.read_bytes()  # a cut may go through a character
         for line in content.splitlines(keepends=True):
@@ -152,7 +183,7 @@ class StageStore:
                 done = Done.model_validate_json(line) if line.endswith(b"\n") else None
             except ValidationError:
                 done = None
-            if done and self.kept_path(done.shard).exists():
+            if done and done.shard in there:
                 finished[done.shard] = done.without_slices()
                 good.append(line)
         if b"".join(good) != content:
@@ -169,3 +200,25 @@ class StageStore:
             with path.open(encoding="utf-8") as file:
                 for line in file:
                     yield from Done.model_validate_json(line).slices
+
+
+@contextmanager
+def _rewriting(path: Path) -> Iterator[Callable[[Done], None]]:
+    """A manifest that cannot be appended to: all of it is written again, now and then."""
+    lines = [path.read_bytes()] if path.exists() else []
+    written = time.monotonic()
+
+    def put() -> None:
+        write_atomically(path, lambda whole: _write_bytes(whole, b"".join(lines)))
+
+    def add(done: Done) -> None:
+        nonlocal written
+        lines.append(done.model_dump_json().encode() + b"\n")
+        if time.monotonic() - written > PUT_S:
+            put()
+            written = time.monotonic()
+
+    try:
+        yield add
+    finally:
+        put()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import yaml
 from pydantic import BaseModel, ConfigDict
 
@@ -17,7 +16,8 @@ from sdg.runner import StageReport
 from sdg.schema import SCHEMA_VERSION
 from sdg.stages.decontaminate import contamination
 from sdg.stages.render import IDEA_CALLS
-from sdg.store import write_atomically, write_json
+from sdg.storage import open_parquet, write_atomically
+from sdg.store import write_json
 
 # Licence names that the Hub's card metadata knows; others go in as "other".
 _HUB_LICENSES = frozenset(
@@ -40,7 +40,7 @@ def count_examples(examples: Path) -> dict[str, Counter[str]]:
         key: Counter() for key in ("query_lang", "license", "prompt", "strategy")
     }
     for path in sorted(examples.glob("*.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches(columns=["query_lang", "provenance"]):
+        for batch in open_parquet(path).iter_batches(columns=["query_lang", "provenance"]):
             for row in batch.to_pylist():
                 counts["query_lang"][row["query_lang"]] += 1
                 for key in ("license", "prompt", "strategy"):
@@ -51,7 +51,7 @@ def count_examples(examples: Path) -> dict[str, Counter[str]]:
 def sample_examples(examples: Path, num: int) -> list[dict[str, Any]]:
     """A few examples, as different in strategy and prompt as the first file has them."""
     first = min(examples.glob("*.parquet"))
-    rows = next(pq.ParquetFile(first).iter_batches(batch_size=512)).to_pylist()
+    rows = next(open_parquet(first).iter_batches(batch_size=512)).to_pylist()
     kinds: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         kinds.setdefault((row["provenance"]["prompt"], row["provenance"]["strategy"]), row)

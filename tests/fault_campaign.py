@@ -94,7 +94,7 @@ def engine_workers(driver: int) -> list[int]:
     for _ in range(4):  # driver, raylet, worker, and what may be in between
         below |= {int(pid) for pid, parent, *_ in rows if int(parent) in below}
     for pid, _, *args in rows:
-        if int(pid) in below and args and args[0].startswith("ray::_Worker"):
+        if int(pid) in below and args and args[0].startswith("ray::Worker"):
             found.append(int(pid))
     return found
 

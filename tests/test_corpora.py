@@ -77,8 +77,8 @@ def test_missing_path_names_near_ones(tmp_path: Path) -> None:
     assert f"nor a folder {tmp_path / 'no'}" in refusal(tmp_path / "no" / "x.jsonl")
 
 
-def test_remote_paths_are_refused() -> None:
-    assert "not a local path" in refusal("s3://bucket/x.parquet")
+def test_paths_of_no_known_store_are_refused() -> None:
+    assert "cannot be reached from here" in refusal("ftpp://bucket/x.parquet")
 
 
 @pytest.mark.parametrize("name", ["c.jsonl", "c.csv", "c.txt", "c.parquet", "c.jsonl.gz"])

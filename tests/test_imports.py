@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 # A new module has to be given its place here.
 LAYERS = (
     {"sdg.characters", "sdg.errors", "sdg.fingerprints", "sdg.patterns"},
+    {"sdg.storage"},
     {
         "sdg.account",
         "sdg.schema",
@@ -37,7 +38,7 @@ LAYERS = (
         "sdg.stage",
     },
     {"sdg.tasks"},
-    {"sdg.corpora", "sdg.filters", "sdg.store", "sdg.engines", "sdg.models"},
+    {"sdg.corpora", "sdg.filters", "sdg.lock", "sdg.store", "sdg.engines", "sdg.models"},
     {"sdg.earlier_pairs", "sdg.evaluation_sets", "sdg.ideas", "sdg.kept", "sdg.teachers"},
     {"sdg.approximate", "sdg.passages"},
     {"sdg.miner"},
@@ -131,7 +132,7 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("ray", "sdg.cluster pipelines.ray_train"),
+        ("ray", "sdg.cluster pipelines.ray_train pipelines.submit"),
         ("vllm", "sdg.engines embedtrain.export"),
         ("openai", "sdg.engines"),
         ("sklearn", "sdg.teachers"),

@@ -46,6 +46,8 @@ def test_make_takes_it(command: str) -> None:
         "CONFIG",
         "SEED",
         "DATA",
+        "ADDRESS",
+        "RUNS",
         "TO",
         "TRAINING",
         "RELEASE",

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,12 +10,15 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 
-from sdg.cluster import MAX_ATTEMPTS, Cluster, StageError
+from sdg.cluster import MAX_ATTEMPTS, Cluster, Need, StageError
 from sdg.errors import UserError
-from sdg.runner import Runner, StageReport, check_fingerprints, placed, publish, run_lock
+from sdg.lock import run_lock
+from sdg.runner import Runner, StageReport, check_fingerprints, placed, publish
 from sdg.schema import Row, to_table
 from sdg.stage import NO_INPUT, Context, Group, Inputs, Resources, Result, Shard, Stage, split
+from sdg.storage import path_of
 from sdg.store import Done, StageStore
+from tests.object_store import bucket
 
 
 class Number(Row):
@@ -85,7 +89,14 @@ class Silent:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def s3() -> Iterator[str]:
+    with bucket() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def cluster(s3: str) -> Iterator[Cluster]:
+    """Two workers, which have the keys of the object store."""
     cluster = Cluster(2)
     yield cluster
     cluster.close()
@@ -154,6 +165,24 @@ def test_a_shard_whose_worker_dies_is_run_by_a_new_one(
     stage = EvenStage(marks=str(marks), die_on="00001", deaths=MAX_ATTEMPTS - 1)
     assert run(tmp_path / "r", cluster, CountStage(), stage) == EVEN
     assert len(list(marks.glob("00001.*"))) == MAX_ATTEMPTS
+
+
+def test_a_run_in_an_object_store_goes_on_where_it_was(
+    s3: str, marks: Path, cluster: Cluster
+) -> None:
+    folder = path_of(f"{s3}/r")
+    stages = CountStage(), EvenStage(marks=str(marks), die_on="00001", deaths=MAX_ATTEMPTS)
+    with pytest.raises(StageError, match="00001"):
+        run(folder, cluster, *stages)
+    finished = set(store_of(folder, stages).finished())
+    assert "00001" not in finished
+    assert run(folder, cluster, *stages) == EVEN
+    runs = Counter(mark.name.split(".")[0] for mark in marks.iterdir())
+    assert {shard: runs[shard] for shard in (*finished, "prepare")} == dict.fromkeys(
+        (*finished, "prepare"), 1
+    )
+    examples = publish(folder, store_of(folder, stages))
+    assert [p.name for p in sorted(examples.iterdir())] == [f"{i:05d}.parquet" for i in range(4)]
 
 
 def test_a_prepare_whose_worker_dies_is_done_by_a_new_one(
@@ -230,10 +259,12 @@ def test_examples_are_published_without_empty_shards(
 def test_a_worker_that_is_too_big_is_refused_at_once(cluster: Cluster) -> None:
     from sdg.stage import Resources
 
-    with pytest.raises(UserError, match="needs 8 of GPU"):
-        cluster.check(Resources(num_gpus=8))
-    with pytest.raises(UserError, match="needs 4000 GB of memory"):
-        cluster.check(Resources(memory_gb=4000))
+    with pytest.raises(UserError, match="stage a needs 8 GPU"):
+        cluster.check([Need("stage a", Resources(num_gpus=8))])
+    with pytest.raises(UserError, match="needs 1 CPU, 4000.0 GB of memory for one worker"):
+        cluster.check([Need("stage a", Resources(memory_gb=4000))])
+    with pytest.raises(UserError, match="memory_gb: 4000 GB wanted"):
+        cluster.check_memory(4000)
 
 
 class PartStage(Stage):

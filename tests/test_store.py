@@ -13,7 +13,8 @@ from pipelines.profile import load_profile
 from sdg.languages import language
 from sdg.schema import Example, Seed, arrow_schema, read_rows, to_table
 from sdg.stage import DETAIL, REASON, Context, Inputs, Result, Shard, Stage, dropped_rows, split
-from sdg.store import StageStore, write_atomically, write_json, write_table
+from sdg.storage import write_atomically
+from sdg.store import StageStore, write_json, write_table
 from tests.rows import make_seed
 
 SEEDS = [make_seed(f"Maneno ya hati namba {i}.") for i in range(5)]

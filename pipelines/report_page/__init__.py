@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from sdg.report import TEXT_BYTES, report_of
-from sdg.store import write_atomically
+from sdg.storage import write_atomically
 
 PAGE = Path(__file__).parent
 PAGE_NAME = "report.html"

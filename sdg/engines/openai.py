@@ -54,11 +54,19 @@ class OpenAIEngine(Engine):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     speed_only: ClassVar[frozenset[str]] = frozenset(
-        {"concurrency", "min_concurrency", "timeout_s", "max_attempts", "shards_in_flight"}
+        {
+            "replicas",
+            "concurrency",
+            "min_concurrency",
+            "timeout_s",
+            "max_attempts",
+            "shards_in_flight",
+        }
     )
 
     name: Literal["openai"] = "openai"
     base_url: str = ""
+    replicas: int = Field(default=1, ge=1)  # workers that ask, each as much as is said below
     # Requests in flight, over all shards: as many as the endpoint bears, within these bounds.
     concurrency: int = Field(default=32, ge=1)
     min_concurrency: int = Field(default=1, ge=1)
@@ -108,8 +116,7 @@ class OpenAIEngine(Engine):
         return super().reply_schema(call) if self.structured == "json_schema" else None
 
     def resources(self) -> Resources:
-        # One replica: `concurrency` is then what the endpoint sees.
-        return Resources(replicas=1, shards_in_flight=self.shards_in_flight)
+        return Resources(replicas=self.replicas, shards_in_flight=self.shards_in_flight)
 
     def open(self) -> Session:
         return _OpenAISession(self)

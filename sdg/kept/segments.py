@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from sdg.errors import UserError
 from sdg.kept.record import KeptReply
 from sdg.schema import arrow_schema, rows_of
-from sdg.store import write_atomically
+from sdg.storage import write_atomically
 
 SCHEMA = arrow_schema(KeptReply).with_metadata({b"mbegu.replies": b"1"})
 MAKING = ".making"

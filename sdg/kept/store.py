@@ -33,9 +33,15 @@ class RepliesConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keep: bool = True  # false: neither use kept replies nor keep any
-    folder: str = "runs/.replies"  # that runs share; every machine of a run must see it
+    folder: str = ""  # that runs share, and every machine of a run sees; "": .replies in `runs:`
     days: float = Field(180, gt=0)  # that a reply stays though no run wants it
     max_gb: float = Field(20, gt=0)  # above it, those wanted longest ago go
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        assert self.folder, "the profile fills it in"
+        return Path(self.folder).expanduser()
 
 
 @dataclass
@@ -63,7 +69,7 @@ class ReplyStore:
 
     def __init__(self, config: RepliesConfig) -> None:
         self._config = config
-        self._folder = Path(config.folder)
+        self._folder = config.path
         self._lock = Lock()
         self._segments: dict[str, Segment] = {}
         self._journals: dict[str, _Journal] = {}
@@ -152,7 +158,7 @@ def tidy(config: RepliesConfig) -> None:
 
     Does nothing while another process does it.
     """
-    folder = Path(config.folder)
+    folder = config.path
     if not config.keep or not folder.is_dir():
         return
     with (folder / "lock").open("w", encoding="utf-8") as lock:

@@ -28,6 +28,7 @@ from sdg.hash_index import HashIndex, HashIndexWriter
 from sdg.schema import Pair
 from sdg.shingles import shingles
 from sdg.stage import Context, Inputs, Result, Shard, Stage, split
+from sdg.storage import read_table
 from sdg.store import write_json
 from sdg.text import canonical, digest, weight
 
@@ -167,7 +168,7 @@ def contamination(run_dir: Path, num_samples: int = 5) -> dict[str, Any] | None:
     samples: dict[str, list[dict[str, str]]] = defaultdict(list)
     for path in (path for folder in folders for path in sorted(folder.glob("dropped/*.parquet"))):
         columns = ["id", "query", "query_lang", "positive", "reason", "detail"]
-        for row in pq.read_table(path, columns=columns).to_pylist():
+        for row in read_table(path, columns).to_pylist():
             name = row["detail"].rpartition("#")[0]
             sets[name][row["query_lang"]][row["reason"]] += 1
             if len(samples[name]) < num_samples:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 import yaml
 
 from sdg.schema import Example, read_rows, rows_of
+from sdg.storage import path_of, put, read_table
 from sdg.text import canonical
+from tests.object_store import bucket
 
 ROOT = Path(__file__).parents[2]
 
@@ -209,6 +212,40 @@ def test_kill_9_and_resume_give_the_same_rows(tmp_path: Path) -> None:
     from tests.kill_campaign import campaign
 
     assert campaign(["--lang", "sw"], tmp_path, kills=3, seed=20) == 0
+
+
+def test_a_run_in_an_object_store_that_is_killed_gives_the_same_rows(
+    swahili: tuple[Path, str], tmp_path: Path
+) -> None:
+    pytest.importorskip("s3fs")
+    with bucket() as url:
+        put(ROOT / "sdg/corpus/sw.jsonl", path_of(f"{url}/corpora/sw.jsonl"))
+        arguments = ["--lang", "sw", "--corpus", f"{url}/corpora/*.jsonl"]
+        arguments += ["--set", f"runs={url}/runs", "--set", "stages.seed.shard_rows=16"]
+        run = path_of(f"{url}/runs/sw")
+        command = [sys.executable, "-m", "pipelines.generate", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=-3) as driver:
+            while driver.poll() is None and not list(run.glob("stages/4-parse/kept/*")):
+                time.sleep(0.1)
+            driver.kill()
+        assert not (run / "summary.json").exists()
+        (run / "lock").unlink()  # which would count as left behind a little later
+        before = {path.name for path in run.glob("stages/3-infer/kept/*")}
+        done = generate(tmp_path, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert before
+        parts = [read_table(path) for path in sorted(run.glob("examples/*.parquet"))]
+        rows = [row for part in parts for row in rows_of(part, Example)]
+        assert sorted(rows, key=lambda row: row.id) == sorted(
+            examples_of(swahili[0]), key=lambda row: row.id
+        )
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        assert summary["examples"] == len(rows)
+        assert sorted(path.name for path in run.iterdir()) == [
+            *("README.md", "examples", "logs", "report.html", "stages", "summary.json")
+        ]
+    assert list(tmp_path.iterdir()) == []  # nothing of it is here
 
 
 def test_more_pairs_than_the_corpus_gives_is_said(tmp_path: Path) -> None:
