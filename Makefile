@@ -1,6 +1,6 @@
 # Mbegu's commands; `make help` lists them. Each installs what it needs into .venv by itself, once.
 # A target of its own: <name>: $(HAS)/base+train, with the extras of pyproject.toml it runs on, and its
-# options passed by $(call options,…) as in `generate`.
+# options passed by $(call options,…) as in `report`.
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -75,7 +75,8 @@ $(HAS)/%: $(PINS)
 
 # --- Commands -----------------------------------------------------------------------------------
 .PHONY: help setup generate submit preview lint-prompts languages report export train merge e2e \
-        evaluate ablate probe release reproduce lint fmt test bench lock clean language-given bench-given no-python
+        evaluate ablate probe release reproduce lint fmt test bench lock clean language-given \
+        model-given bench-given no-python
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -87,9 +88,10 @@ help: ## this list
 setup: $(HAS)/$(GENERATE) ## install what generate needs, and run nothing: make setup [ENGINE=vllm]
 	@echo "Ready: make generate LANG=<code>"
 
-generate: language-given $(HAS)/$(GENERATE) ## make data for a language: make generate LANG=sw
-##   [CORPUS= PAIRS= RUN= RUNS= ENGINE= MODEL= CONFIG= SEED= DRY_RUN=1]; ENGINE=vllm installs vLLM, too
-	@$(call options,$(GENERATION)) $(runs) $(PY) -m pipelines.generate "$$@"
+generate: language-given model-given $(HAS)/$(GENERATE) ## make data for a language: make generate LANG=sw
+##   [CORPUS= PAIRS= RUN= RUNS= ENGINE= MODEL= CONFIG= SEED= DRY_RUN=1 ARGS="--set key=value"];
+##   ENGINE=vllm installs vLLM, too
+	@eval "set -- $$MBEGU_ARGS"; $(runs) $(call prepend,$(GENERATION)) $(PY) -m pipelines.generate "$$@"
 
 submit: language-given $(HAS)/base+cluster ## the same on a Ray cluster: make submit LANG=sw ADDRESS=http://head:8265 RUNS=/shared/runs
 ##   [and all that generate takes]; shows what the job prints, and ends as it does
@@ -98,7 +100,7 @@ submit: language-given $(HAS)/base+cluster ## the same on a Ray cluster: make su
 
 preview: language-given $(HAS)/base ## show what prompts say: make preview LANG=sw PROMPT=short_query
 ##   [TASK= PROMPT= N= MODEL= SEED=]; N samples of each, MODEL= counts tokens by its tokenizer
-	@$(call options,lang:LANG task:TASK prompt:PROMPT n:N model:MODEL seed:SEED) \
+	@eval "set -- $$MBEGU_ARGS"; $(call prepend,lang:LANG task:TASK prompt:PROMPT n:N model:MODEL seed:SEED) \
 	$(PY) -m pipelines.preview "$$@"
 
 lint-prompts: $(HAS)/base ## check every prompt in every language: file:line: what is wrong
@@ -156,6 +158,10 @@ reproduce: $(HAS)/base+train+evaluate ## make a release again and compare: make 
 ##   [CORPUS= MODEL=]: where the documents and the model it began with are, if elsewhere
 	@[ -n "$$MBEGU_RELEASE" ] || { echo "Which? make reproduce RELEASE=<folder>" >&2; exit 2; }
 	@$(call options,release:RELEASE corpus:CORPUS model:MODEL) $(PY) -m pipelines.reproduce "$$@"
+
+model-given:
+	@[ "$$MBEGU_ENGINE" != vllm ] || [ -n "$$MBEGU_MODEL$$MBEGU_CONFIG$$MBEGU_ARGS" ] || { \
+	  echo "ENGINE=vllm needs a model: give MODEL=<hub id or folder>" >&2; exit 2; }
 
 language-given:
 	@[ -n "$$MBEGU_LANG$$MBEGU_CONFIG" ] || { \

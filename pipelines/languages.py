@@ -20,6 +20,7 @@ from rich.text import Text
 
 from sdg import langid
 from sdg.corpora import BUNDLED
+from sdg.errors import entry_point
 from sdg.languages import language
 from sdg.prompting import PROMPTS_DIR
 from sdg.text import canonical
@@ -133,6 +134,7 @@ def summary(found: Sequence[Entry]) -> str:
     )
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 1 no language matches."""
     parser = argparse.ArgumentParser(prog="languages", description="List languages.")

@@ -117,7 +117,8 @@ def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
 def _explain(
     error: ValidationError, model: type[BaseModel], source: str, changes: Mapping[str, Any]
 ) -> str:
-    first = error.errors()[0]
+    # What is there and wrong tells more than what is missing.
+    first = min(error.errors(), key=lambda found: found["type"] == "missing")
     keys, allowed = _walk(model, first["loc"])
     key = ".".join(keys)
     where = _where(key, source, changes)
@@ -133,7 +134,10 @@ def _explain(
 
 def _where(key: str, source: str, changes: Mapping[str, Any]) -> str:
     """The flag that said it, or the file, and the key."""
-    flag = next((c for c in changes if f"{key}.".startswith(f"{c}.")), None)
+    within = (c for c in changes if f"{key}.".startswith(f"{c}."))
+    flag = next(within, None) or next((c for c in changes if key and c.startswith(f"{key}.")), None)
+    if flag and flag.startswith(f"{key}."):  # its first part is unknown already
+        return f"--set {flag}: {key}"
     if flag is None:
         return f"{source}: {key}" if key else source
     return f"--set {flag}" if flag == key else f"--set {flag}: {key}"

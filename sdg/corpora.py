@@ -152,7 +152,7 @@ def bundled_languages() -> list[str]:
 def _bundled(lang: str) -> Path:
     wanted = language(lang)
     for code in bundled_languages():
-        same_script = language(code).scripts[0] == wanted.scripts[0]
+        same_script = language(code).script == wanted.script
         if code == wanted.code or (code == wanted.base and same_script):
             return BUNDLED / f"{code}.jsonl"
     raise UserError(

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from unicodedata import category
 
 Main = Callable[[Sequence[str]], int]
 # How libraries in Rust (safetensors, tokenizers) name the system's error, in exceptions that are
@@ -30,6 +31,9 @@ def entry_point(main: Main) -> Main:
             return main(argv)
         except UserError as error:
             return _say(str(error), 2)
+        except BrokenPipeError:  # whoever reads has enough: `make languages | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except Exception as error:
             refusal = refused_by_system(error)
             if refusal is None:
@@ -63,6 +67,8 @@ def explain(error: OSError) -> str:
 
 
 def _say(text: str, status: int) -> int:
+    # A file's name may hold what steers a terminal.
+    text = "".join(ascii(c)[1:-1] if c != "\n" and category(c) == "Cc" else c for c in text)
     red = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     print("\033[31merror:\033[0m" if red else "error:", text, file=sys.stderr)
     return status

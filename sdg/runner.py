@@ -110,7 +110,8 @@ class Finished:
 def check_fingerprints(
     stages: Sequence[Placed], run_dir: Path, langs: Sequence[str], seed: int, parent: str = ""
 ) -> str:
-    """Refuse to go on with a run made under another configuration; record it for a new one.
+    """Refuse to go on with a run made under another configuration; record it for a new one, or for
+    one of which not a single shard is done.
 
     Args:
         parent: fingerprint of what the first of the stages takes its rows from.
@@ -121,6 +122,7 @@ def check_fingerprints(
     Raises:
         UserError: names the stage, the settings that changed, and the ways on.
     """
+    first = parent
     parent = parent or digest("mbegu", SCHEMA_VERSION)
     for place in stages:
         parts = {"lang": ",".join(langs), "seed": seed, **place.stage.fingerprint()}
@@ -128,11 +130,19 @@ def check_fingerprints(
         path = place.store(run_dir).folder / "stage.json"
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
+            if found["fingerprint"] != parent and not _is_begun(run_dir):
+                shutil.rmtree(run_dir / "stages")
+                return check_fingerprints(stages, run_dir, langs, seed, first)
             if found["fingerprint"] != parent:
                 _refuse(run_dir, place.stage, found["made_of"], parts)
         else:
             write_json(path, {"fingerprint": parent, "made_of": parts})
     return parent
+
+
+def _is_begun(run_dir: Path) -> bool:
+    """Whether a stage has finished a shard."""
+    return any(path.stat().st_size for path in run_dir.glob("stages/*/manifest.jsonl"))
 
 
 def _refuse(run_dir: Path, stage: Stage, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -140,6 +140,7 @@ def test_bundled_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "only of sr, sw" in message
     assert "CORPUS=" in message
     assert "Serbian" in refusal("", run_lang="sr-Latn")  # the bundled one is in Cyrillic
+    assert "no corpus of Chinese (Traditional)" in refusal("", run_lang="zh-Hant")
 
 
 # Datasets of the hub

@@ -67,3 +67,11 @@ def test_mistakes_are_said_and_bugs_are_not_hidden(capsys: pytest.CaptureFixture
     with pytest.raises(ZeroDivisionError):
         run(wrong)
     assert run(lambda: None) == 0
+
+
+def test_a_name_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def mistaken() -> None:
+        raise UserError("a\x1b[31m\r\u200c.csv: empty")  # a joiner is part of some scripts
+
+    assert run(mistaken) == 2
+    assert capsys.readouterr().err == "error: a\\x1b[31m\\r\u200c.csv: empty\n"

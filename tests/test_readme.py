@@ -61,6 +61,17 @@ def test_make_refuses_an_option_that_there_is_not() -> None:
     assert "no option CORPSU=" in done.stderr
 
 
+def test_make_asks_for_a_model_before_it_installs_vllm(tmp_path: Path) -> None:
+    command = ["make", "-f", str(ROOT / "Makefile"), "generate", "LANG=sw", "ENGINE=vllm"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "ENGINE=vllm needs a model" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "-m pipelines.generate" in c])
 def test_the_entry_point_takes_it(command: str) -> None:
     arguments = shlex.split(command.split("-m pipelines.generate")[1])

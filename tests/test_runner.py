@@ -146,6 +146,20 @@ def test_rows_go_through_and_dropped_ones_are_kept_aside(
     assert pa.parquet.read_table(dropped)["value"].to_pylist() == [21, 23, 25, 27, 29]
 
 
+def test_settings_may_change_until_a_shard_is_done(tmp_path: Path) -> None:
+    stages = placed([CountStage()])
+    check_fingerprints(stages, tmp_path, ["sw"], 0)
+    leftover = stages[0].store(tmp_path).folder / "prepared" / "of-the-old-settings"
+    leftover.parent.mkdir()
+    leftover.touch()
+    check_fingerprints(stages, tmp_path, ["sw"], 1)
+    assert not leftover.exists()
+    (stages[0].store(tmp_path).folder / "manifest.jsonl").write_text("{}\n")
+    check_fingerprints(stages, tmp_path, ["sw"], 1)
+    with pytest.raises(UserError, match="made with other settings .*seed was 1, now 0"):
+        check_fingerprints(stages, tmp_path, ["sw"], 0)
+
+
 def test_a_finished_shard_is_not_run_again(tmp_path: Path, marks: Path, cluster: Cluster) -> None:
     stages = CountStage(), EvenStage(marks=str(marks))
     assert run(tmp_path / "r", cluster, *stages) == EVEN
@@ -219,6 +233,7 @@ def test_other_settings_are_refused_with_what_changed(tmp_path: Path, marks: Pat
     stages = placed([CountStage(), EvenStage(marks=str(marks))])
     made = check_fingerprints(stages, tmp_path, ["sw"], 0)
     assert check_fingerprints(stages, tmp_path, ["sw"], 0) == made
+    (stages[0].store(tmp_path).folder / "manifest.jsonl").write_text("{}\n")
     for changed, lang, seed, said in (
         ([CountStage(num_shards=5)], "sw", 0, "num_shards was 4, now 5"),
         ([CountStage()], "ha", 0, 'lang was "sw", now "ha"'),

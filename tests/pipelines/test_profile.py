@@ -89,6 +89,7 @@ SECRET = "hunter2-of-mine"
         (["engine.concurrency=much"], r"--set engine.concurrency: .*\(given: 'much'\)"),
         (["stages={seed: {limit: -1}}"], r"--set stages: stages.seed.limit: .*\(given: -1\)"),
         (["x=" + "[" * 3000], "too deeply nested"),
+        (["stages.miner.pool_size=3"], r"--set stages.miner.pool_size: stages.miner: unknown key"),
     ],
 )
 def test_a_wrong_flag_is_named_and_no_secret_said_back(
@@ -99,3 +100,10 @@ def test_a_wrong_flag_is_named_and_no_secret_said_back(
         read(tmp_path, text, *sets)
     assert SECRET not in str(error.value)
     assert ": :" not in str(error.value)
+
+
+def test_what_is_wrong_is_told_before_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"p.yaml: pares: unknown key; did you mean 'pairs'"):
+        read(tmp_path, "pares: 5")
+    with pytest.raises(UserError, match=r"p.yaml: prompts: Field required"):
+        read(tmp_path, "pairs: 5")
