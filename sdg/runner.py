@@ -131,7 +131,7 @@ def check_fingerprints(
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
             if found["fingerprint"] != parent and not _is_begun(run_dir):
-                shutil.rmtree(run_dir / "stages")
+                remove_folder(run_dir / "stages")
                 return check_fingerprints(stages, run_dir, langs, seed, first)
             if found["fingerprint"] != parent:
                 _refuse(run_dir, place.stage, found["made_of"], parts)
@@ -141,8 +141,8 @@ def check_fingerprints(
 
 
 def _is_begun(run_dir: Path) -> bool:
-    """Whether a stage has finished a shard."""
-    return any(path.stat().st_size for path in run_dir.glob("stages/*/manifest.jsonl"))
+    """Whether a stage has written a shard."""
+    return any(True for _ in run_dir.glob("stages/*/kept/*.parquet"))
 
 
 def _refuse(run_dir: Path, stage: Stage, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -154,7 +154,9 @@ def test_settings_may_change_until_a_shard_is_done(tmp_path: Path) -> None:
     leftover.touch()
     check_fingerprints(stages, tmp_path, ["sw"], 1)
     assert not leftover.exists()
-    (stages[0].store(tmp_path).folder / "manifest.jsonl").write_text("{}\n")
+    shard = stages[0].store(tmp_path).folder / "kept" / "0.parquet"
+    shard.parent.mkdir(parents=True)
+    shard.touch()
     check_fingerprints(stages, tmp_path, ["sw"], 1)
     with pytest.raises(UserError, match="made with other settings .*seed was 1, now 0"):
         check_fingerprints(stages, tmp_path, ["sw"], 0)
@@ -233,7 +235,9 @@ def test_other_settings_are_refused_with_what_changed(tmp_path: Path, marks: Pat
     stages = placed([CountStage(), EvenStage(marks=str(marks))])
     made = check_fingerprints(stages, tmp_path, ["sw"], 0)
     assert check_fingerprints(stages, tmp_path, ["sw"], 0) == made
-    (stages[0].store(tmp_path).folder / "manifest.jsonl").write_text("{}\n")
+    shard = stages[0].store(tmp_path).folder / "kept" / "0.parquet"
+    shard.parent.mkdir(parents=True)
+    shard.touch()
     for changed, lang, seed, said in (
         ([CountStage(num_shards=5)], "sw", 0, "num_shards was 4, now 5"),
         ([CountStage()], "ha", 0, 'lang was "sw", now "ha"'),
