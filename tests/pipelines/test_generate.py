@@ -243,7 +243,8 @@ def test_a_run_in_an_object_store_that_is_killed_gives_the_same_rows(
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
         assert summary["examples"] == len(rows)
         assert sorted(path.name for path in run.iterdir()) == [
-            *("README.md", "examples", "logs", "report.html", "stages", "summary.json")
+            *("README.md", "examples", "logs", "profile.json", "report.html", "stages"),
+            "summary.json",
         ]
     assert list(tmp_path.iterdir()) == []  # nothing of it is here
 
