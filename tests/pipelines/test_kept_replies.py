@@ -38,6 +38,7 @@ from tests.test_runner import Silent
 
 LANGS = list(QUERIES)
 NUM_CALLS = len(LANGS) * len(KINDS)
+JUDGE, UNLOVED = "judge-1", next(kind for kind in KINDS if kind in ACCEPTED)
 
 
 class Model:
@@ -53,9 +54,24 @@ class Model:
 
     def __call__(self, handler: Handler) -> None:
         prompt = handler.body["messages"][-1]["content"]
+        if handler.body["model"] == JUDGE:
+            ok(json.dumps(self.judge(prompt)))(handler)
+            return
         lang, kind = next(place for text, place in self.places.items() if text in prompt)
         self.asked.append((prompt, lang, kind))
         ok(*reply_to(lang, kind))(handler)
+
+    def judge(self, prompt: str) -> dict[str, Any]:
+        """An honest judge, whom one kind of query doesn't please."""
+        query = re.findall(r"<query>\n(.*?)\n</query>", prompt, re.DOTALL)[-1]
+        texts = re.findall(r'<text number="\d+">\n(.*?)\n</text>', prompt, re.DOTALL)
+        places = [self.places[text] for text in texts]
+        grades = [5 * (QUERIES[lang].get(kind) == query) for lang, kind in places]
+        return {
+            "relevance": grades,
+            "language": 5 * all(query != queries[UNLOVED] for queries in QUERIES.values()),
+            "answerable": 5,
+        }
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +192,34 @@ def test_a_changed_filter_makes_no_call(first: Outcome, runs: Runs) -> None:
     calls = rows_at(runs.folder / "first", "stages/3-infer/kept/*.parquet")
     again = rows_at(runs.folder / "strict", "stages/3-infer/kept/*.parquet")
     assert [{**row, "attempts": 0} for row in calls] == again
+
+
+def judging(server: ScriptedServer) -> str:
+    engine = {"name": "openai", "model": JUDGE, "base_url": server.url}
+    return f"stages.judge.engine={json.dumps(engine)}"
+
+
+def test_a_judge_is_asked_about_the_pairs_that_come_to_it(first: Outcome, runs: Runs) -> None:
+    outcome, asked = runs.run("judged", judging(runs.server))
+    report = next(report for report in outcome.reports if report.name == "judge")
+    assert report.num_in == len(runs.examples("first"))
+    assert report.dropped == {"judged_bad_language": len(LANGS)}
+    assert (asked, outcome.models[JUDGE]["calls"]) == (report.num_in, report.num_in)
+    assert outcome.models["model-1"]["calls"] == 0  # the writer's replies are kept ones
+    kept = rows_at(runs.folder / "judged", "stages/9-mix/kept/*.parquet")
+    grades = {json.loads(row["provenance"]["judged"])["language"] for row in kept}
+    assert (len(kept), grades) == (report.num_kept, {5.0})
+    again, asked = runs.run("judged-again", judging(runs.server))
+    assert (asked, again.models[JUDGE]["reused"]) == (0, report.num_in)
+
+
+def test_a_budget_pays_for_the_judge(first: Outcome, runs: Runs) -> None:
+    sets = ("pairs=60", "budget.calls=61", "replies.keep=false", "stages.render.oversample=1")
+    outcome, asked = runs.run("poor", judging(runs.server), *sets)
+    made = {model: found["calls"] for model, found in outcome.models.items()}
+    assert made["model-1"] > 30 and made[JUDGE] > 10  # of the first round alone: 30 each at most
+    assert sum(made.values()) == asked <= 61
+    assert "budget" in {cell.short for cell in outcome.cells.values()}
 
 
 def test_more_tokens_are_given_to_what_was_cut_alone(
