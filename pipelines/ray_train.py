@@ -4,6 +4,7 @@ The folder must be one that all of the cluster's machines see.
 """
 
 import os
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,14 @@ def train_on_ray(
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         environment = {"env_vars": {"PYTHONPATH": path}}
         ray.init(address="local", include_dashboard=False, runtime_env=environment)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         scaling = scaling_of(ray.cluster_resources(), num_workers)
         say(f"{num_workers} workers of Ray Train, on {'GPUs' if scaling.use_gpu else 'CPUs'}")
         _until_done(lambda: _trainer(config, folder, scaling).fit(), folder, say)
     finally:
+        for number, handler in before.items():  # Ray Train leaves its own, which needs its cluster
+            signal.signal(number, handler)
         ray.shutdown()
     return folder / "model"
 

@@ -87,7 +87,9 @@ def profile_text(server: ScriptedServer, prompts: dict[str, float], more: str = 
 def run(folder: Path, cluster: Cluster, text: str, *langs: str) -> Outcome:
     folder.mkdir(exist_ok=True)
     (folder / "profile.yaml").write_text(text, encoding="utf-8")
-    profile = load_profile(str(folder / "profile.yaml"), {}, [])
+    # Not the checkout's own: a second run of the tests would find its replies there.
+    kept = f"replies.folder={folder}/.replies"
+    profile = load_profile(str(folder / "profile.yaml"), {}, [kept])
     languages = [language(code) for code in langs]
     check_profile(profile, languages)
     pipeline = profile.build(languages)

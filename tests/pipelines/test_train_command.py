@@ -1,5 +1,6 @@
 """`make train`: its settings files, what it refuses, and the same training as a Ray Train job."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,9 @@ def test_two_workers_of_ray_train_are_one_process(
 ) -> None:
     torch.set_num_threads(1)
     assert main(["--run", "alone", "--config", str(settings)]) == 0
+    handler = signal.getsignal(signal.SIGINT)
     assert main(["--run", "ray", "--config", str(settings), "--ray", "2"]) == 0
+    assert signal.getsignal(signal.SIGINT) is handler
     alone, both = (tmp_path / "trainings" / name / "model" for name in ("alone", "ray"))
     assert tiny_training.difference(alone, both) < 1e-6
     arguments = ["--run", "odd", "--config", str(settings), "--ray", "2", "--set", "batch_size=3"]
