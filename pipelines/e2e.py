@@ -57,12 +57,18 @@ def minilm() -> Path:
     return Path(str(next(f for f in files if f.name == "modules.json").locate())).parent
 
 
-def _copied(model: Path, copy: Path) -> Path:
-    """A copy, made once: what is measured is kept with a model, and a package stays as it is."""
+def as_read(model: Path, trained: Path, copy: Path) -> Path:
+    """A copy of a model that reads as many tokens of a text as a trained one does: the start of a
+    text is often nearer to its title than all of it, so that models are compared on the same. What
+    is measured is kept with the copy; a package stays as it is."""
     if not copy.is_dir():
         fresh = copy.with_name(f".{copy.name}.tmp")
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(model, fresh)
+        shutil.copytree(model, fresh, ignore=shutil.ignore_patterns("evaluation"))
+        path = fresh / "sentence_bert_config.json"
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        length = json.loads((trained / path.name).read_text(encoding="utf-8"))["max_seq_length"]
+        path.write_text(json.dumps({**found, "max_seq_length": length}), encoding="utf-8")
         fresh.rename(copy)
     return copy
 
@@ -191,14 +197,14 @@ def main(argv: Sequence[str]) -> int:
     try:
         folder = generate.run_dir_of(f"{run}-e2e")
         bundled(args.lang)  # a language without is refused before anything is made
-        own = folder / "all-MiniLM-L6-v2"
-        base = Path(args.model) if args.model else _copied(minilm(), own)
+        base = Path(args.model) if args.model else minilm()
         run_dir, num_passages, titles = make_examples(args.lang, args.corpus, run, folder)
         others = [text["text"] for lang in ("es", "fr") for text in bundled(lang)]
         english = write_titles(folder / "titles.en", bundled("en"), others)
         first, second = train_two(base, run, run_dir, num_passages, args.set)
         merged = merge_and_export([first, second], folder, base)
-        models = {"before": base, "a": first, "b": second, "merged": merged}
+        before = as_read(base, first, folder / "before")
+        models = {"before": before, "a": first, "b": second, "merged": merged}
         sets = [titles, english, *(Path(part) for part in args.data.split(",") if part)]
         good = measure(models, sets)
     except KeyboardInterrupt:

@@ -109,9 +109,15 @@ def test_all_four_are_measured_and_english_decides(road: tuple[Path, int, str]) 
     cells = [re.sub("[│┃]", " ", line).split() for line in said.splitlines()]
     (head,) = [row for row in cells if row[:1] == ["task"]]
     assert head[-4:] == ["before", "a", "b", "merged"]
+    places = ("runs/e2e-sw-e2e/before", "trainings/e2e-sw-a/model")
+    lengths = [
+        json.loads((folder / place / "sentence_bert_config.json").read_text())["max_seq_length"]
+        for place in places
+    ]
+    assert lengths == [64, 64]
     for task in ("titles_sw", "titles_en"):
         (row,) = [row for row in cells if row[:1] == [task]]
-        for place, score in zip(("base", "trainings/e2e-sw-a/model"), row[-4:-2], strict=True):
+        for place, score in zip(places, row[-4:-2], strict=True):
             kept = json.loads((folder / place / "evaluation" / f"{task}.json").read_text())
             assert f"{kept['result']['score']:.4f}" == score
     (line,) = re.findall(r"English, titles_en: (\S+) before, (\S+) merged \((\S+);", said)
