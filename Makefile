@@ -182,13 +182,9 @@ fmt: $(HAS)/base+dev ## format the code and mend what ruff can
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-# The tests may call make themselves: this make's options are none of theirs. Most wait for processes
-# to start, so two files at a time; more would wait for the processors. Those that start machines of
-# a cluster have this one to themselves.
+# The tests may call make themselves: this make's options are none of theirs.
 test: $(HAS)/base+train+evaluate+vllm+cluster+test ## run the tests: make test [ARGS="-k word tests/test_x.py"]
-	@unset MAKEFLAGS MFLAGS MAKELEVEL; eval "set -- $$MBEGU_ARGS"; \
-	[ $$# -gt 0 ] || { $(PY) -m pytest tests/cluster && \
-	  set -- --numprocesses 2 --dist loadfile --ignore tests/cluster; } && $(PY) -m pytest "$$@"
+	@unset MAKEFLAGS MFLAGS MAKELEVEL; eval "set -- $$MBEGU_ARGS"; $(PY) -m pytest "$$@"
 
 bench: bench-given $(HAS)/base+train+evaluate+vllm+cluster+test+bench ## measure beside peers: make bench BENCH=<name>
 ##   [DATA=<folder> ARGS=]; the names are the files in tests/bench, the last line is ratio=…
