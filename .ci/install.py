@@ -80,7 +80,7 @@ def venv_works() -> bool:
 def make_venv() -> None:
     try:
         import ensurepip  # noqa: F401  what Debian's python3 lacks without python3-venv
-        import venv  # noqa: F401
+        import venv  # noqa: F401  likewise
     except ImportError:
         fail(
             f"{sys.executable} has no venv module: install it"

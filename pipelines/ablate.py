@@ -18,18 +18,18 @@ import argparse
 import contextlib
 import logging
 import os
-import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.e2e import minilm
 from pipelines.matrix import Ablation, RunSection, read_ablation
 from pipelines.settings import checked_name, parse_sets
 from sdg.errors import UserError, entry_point
+from sdg.fingerprints import files_fingerprint
 from sdg.lock import run_lock
 from sdg.text import digest
 
@@ -100,7 +100,7 @@ def make_run(
 
     corpus = {"corpus.path": str(documents)} if documents else {}
     profile = load_profile(section.config, {**corpus, **section.set}, [])
-    content = documents.read_text(encoding="utf-8") if documents else ""
+    content = files_fingerprint([documents] if documents else [])
     settings = profile.model_dump_json(exclude={"corpus": {"path"}, "workers": True})
     mark = digest(settings, content, *ablation.languages)
     run_dir = run_dir_of(f"{prefix}-{name}-{mark[:8]}")
@@ -189,23 +189,13 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def _stop(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
 def finish(work: Callable[[], dict[str, str]], folder: Path) -> int:
-    """Exit status of a command whose `work` returns what failed: 0 done, 1 a cell failed, 2 wrong
-    use, 130 stopped by the user."""
+    """Exit status of a command whose `work` returns what failed: 0 done, 1 a cell failed."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        with run_lock(folder):
-            failed = work()
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    with run_lock(folder):
+        failed = work()
     say(f"tables and plots: {folder}")
     if failed:
         print(f"{len(failed)} failed; {folder}/failures.log says why", file=sys.stderr)
@@ -214,7 +204,7 @@ def finish(work: Callable[[], dict[str, str]], folder: Path) -> int:
 
 @entry_point
 def main(argv: Sequence[str]) -> int:
-    """Exit status: see `finish`; 1 as well where the system refused (a full disk)."""
+    """Exit status: see `finish` and `entry_point`."""
     args = parse_args(argv)
     folder, ablation = folder_of(args), settings_of(args)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from embedtrain.config import TrainConfig
-from embedtrain.evaluate import Measured, evaluate, find_tasks, keep, model_fingerprint
+from embedtrain.evaluate import Measured, evaluate, find_tasks, model_fingerprint
 from embedtrain.export import Card, export
 from embedtrain.merge import merge
 from embedtrain.model import Embedder
@@ -22,6 +22,8 @@ from embedtrain.train import train
 from pipelines.matrix import Ablation, Cell, MergeSection
 from pipelines.subsets import write_subset
 from sdg.errors import UserError
+from sdg.fingerprints import files_fingerprint
+from sdg.store import write_json
 from sdg.text import digest
 
 VERSION = 1  # raise it when the same settings give other results
@@ -152,7 +154,7 @@ class Workbench:
             "seconds": round(time.monotonic() - started, 1),
             "measured": [asdict(one) for one in measured],
         }
-        keep(kept, content)
+        write_json(kept, content)
         for name in ("training", *(() if keep_model else ("model",))):
             shutil.rmtree(folder / name, ignore_errors=True)
         return _result(cell, seed, content)
@@ -178,8 +180,8 @@ def _quiet(text: str) -> None:
 def _content(folder: Path) -> str:
     """Hash of an evaluation folder's name and files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    parts = [f"{path.relative_to(folder)}\n{path.read_text(encoding='utf-8')}" for path in files]
-    return digest(folder.name, *parts)
+    names = [path.relative_to(folder).as_posix() for path in files]
+    return digest(folder.name, *names, files_fingerprint(files))
 
 
 def _result(cell: str, seed: int | None, content: dict[str, Any]) -> Result:

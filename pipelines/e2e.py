@@ -111,7 +111,10 @@ def make_examples(lang: str, corpus: str | None, run: str, folder: Path) -> tupl
     if not corpus:
         write_lines(folder / f"corpus.{lang}.jsonl", documents[::2])
         corpus = str(folder / f"corpus.{lang}.jsonl")
-    if generate.main(["--lang", lang, "--run", run, "--corpus", corpus]):
+    status = generate.main(["--lang", lang, "--run", run, "--corpus", corpus])
+    if status == 130:
+        raise KeyboardInterrupt
+    if status:
         raise UserError(f"RUN={run}: no examples were made; see above")
     run_dir = generate.run_dir_of(run)
     kept = pq.read_table(run_dir / "stages" / "1-seed" / "kept", columns=["text"])
@@ -194,22 +197,18 @@ def main(argv: Sequence[str]) -> int:
     args = parse_args(argv)
     started = time.monotonic()
     run = args.run or f"e2e-{args.lang}"
-    try:
-        folder = generate.run_dir_of(f"{run}-e2e")
-        bundled(args.lang)  # a language without is refused before anything is made
-        base = Path(args.model) if args.model else minilm()
-        run_dir, num_passages, titles = make_examples(args.lang, args.corpus, run, folder)
-        others = [text["text"] for lang in ("es", "fr") for text in bundled(lang)]
-        english = write_titles(folder / "titles.en", bundled("en"), others)
-        first, second = train_two(base, run, run_dir, num_passages, args.set)
-        merged = merge_and_export([first, second], folder, base)
-        before = as_read(base, first, folder / "before")
-        models = {"before": before, "a": first, "b": second, "merged": merged}
-        sets = [titles, english, *(Path(part) for part in args.data.split(",") if part)]
-        good = measure(models, sets)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    folder = generate.run_dir_of(f"{run}-e2e")
+    bundled(args.lang)  # a language without is refused before anything is made
+    base = Path(args.model) if args.model else minilm()
+    run_dir, num_passages, titles = make_examples(args.lang, args.corpus, run, folder)
+    others = [text["text"] for lang in ("es", "fr") for text in bundled(lang)]
+    english = write_titles(folder / "titles.en", bundled("en"), others)
+    first, second = train_two(base, run, run_dir, num_passages, args.set)
+    merged = merge_and_export([first, second], folder, base)
+    before = as_read(base, first, folder / "before")
+    models = {"before": before, "a": first, "b": second, "merged": merged}
+    sets = [titles, english, *(Path(part) for part in args.data.split(",") if part)]
+    good = measure(models, sets)
     print(f"{(time.monotonic() - started) / 60:.1f} minutes; the model: {merged}")
     return 0 if good else 1
 

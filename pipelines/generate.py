@@ -8,14 +8,13 @@ the same command is given again.
 import argparse
 import logging
 import os
-import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -311,16 +310,11 @@ def _report(
     )
 
 
-def _stop(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
 @entry_point
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 1 failed, 2 wrong use, 130 stopped by the user."""
     args = parse_args(argv)
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, _stop)
     run_dir = RUNS_DIR
     try:
         profile = read_profile(args)
@@ -329,9 +323,6 @@ def main(argv: Sequence[str]) -> int:
         run_dir = run_dir_of(name, path_of(profile.runs))
         (rehearse if args.dry_run else generate)(profile, langs, run_dir)
         return 0
-    except KeyboardInterrupt:
-        screen.print("stopped; what is finished is kept: the same command goes on from here")
-        return 130
     except Exception as error:  # a bug: its traceback is for the log, not for the screen
         if isinstance(error, UserError) or refused_by_system(error):
             raise

@@ -41,8 +41,8 @@ from sdg.engines.extractive import STRATEGIES
 from sdg.errors import UserError, entry_point
 from sdg.export import BATCH_ROWS, examples_of
 from sdg.schema import Example, arrow_schema
-from sdg.storage import write_atomically
-from sdg.store import write_json, write_text
+from sdg.storage import write_atomically, write_text
+from sdg.store import write_json
 from sdg.text import canonical, digest
 
 Kinds = dict[str, dict[str, int]]  # axis -> value -> rows

@@ -19,7 +19,6 @@ refused.
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -35,7 +34,8 @@ from sdg.corpora import CorpusConfig, bundled_languages, corpus_files
 from sdg.errors import UserError, entry_point
 from sdg.languages import language
 from sdg.prompting import PROMPTS_DIR, load_prompt
-from sdg.store import write_json, write_text
+from sdg.storage import copy, write_text
+from sdg.store import write_json
 
 RELEASES_DIR = Path("releases")
 ROOT = Path(__file__).parents[1]
@@ -249,12 +249,8 @@ def changed(folder: Path) -> list[str]:
 
 
 def _place(source: Path, target: Path) -> None:
-    """The file in its place: as a hard link, where the file system has them."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    copy(source, target)
 
 
 def _copy(source: Path, target: Path, leave_out: str = "") -> None:

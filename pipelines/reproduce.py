@@ -146,11 +146,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit status: 0 all came out again, 1 something came out otherwise or the system refused, 2
     wrong use."""
     args = parse_args(argv)
-    try:
-        found = reproduce(args)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    found = reproduce(args)
     for line in found:
         print(f"differs: {line}", file=sys.stderr)
     if not found:

@@ -12,10 +12,10 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from embedtrain.compare import borda, interval, p_value, resampled_means
-from embedtrain.evaluate import keep
 from pipelines.cells import BEFORE, Result
 from pipelines.matrix import BASELINE, Ablation
-from sdg.store import write_text
+from sdg.storage import write_text
+from sdg.store import write_json
 
 Table = dict[str, Any]
 WIDTH, ROW, LEFT = 760, 22, 280  # of a plot, in pixels
@@ -184,7 +184,7 @@ def write_results(
     table = tabulate(results)
     text = markdown(table, failed)
     settings = ablation.model_dump(mode="json")
-    keep(folder / "results.json", {**table, "failed": failed, "settings": settings})
+    write_json(folder / "results.json", {**table, "failed": failed, "settings": settings})
     means = [(name, cell["mean"]) for name, cell in table["cells"].items()]
     before = table["cells"].get(BEFORE)
     pages = {

@@ -17,11 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-
 from pipelines import generate
-from sdg.errors import UserError
+from sdg.errors import UserError, entry_point
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 # Not sent, beside what .gitignore names.
 EXCLUDED = ["/.git", "/.venv", "/runs", "/trainings", "/tests", "__pycache__", ".*_cache"]
-RETRY_S, MAX_RETRIES = 5.0, 24  # of a connection that breaks while the job runs
+RETRY_S, MAX_RETRIES = 5.0, 24  # of a connection that breaks, and of a head node that starts
 
 
 def parse_args(argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -101,11 +98,7 @@ def submit(address: str, arguments: Sequence[str], name: str) -> int:
     job = f"mbegu-{''.join(c if c.isalnum() else '-' for c in name)}-{uuid.uuid4().hex[:8]}"
     try:
         client = JobSubmissionClient(address)
-        client.submit_job(
-            entrypoint=command,
-            submission_id=job,
-            runtime_env={"working_dir": str(ROOT), "excludes": EXCLUDED},
-        )
+        _send(client, command, job)
     except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
         said = " ".join(str(error).split())[:300]
         raise UserError(
@@ -114,6 +107,22 @@ def submit(address: str, arguments: Sequence[str], name: str) -> int:
         ) from None
     print(f"job {job} on {address}", flush=True)
     return follow(client, job, address)
+
+
+def _send(client: "JobSubmissionClient", command: str, job: str) -> None:
+    """Hand the job over; a head node that has only just started may have nobody to run it yet."""
+    for attempt in range(MAX_RETRIES + 1):
+        try:
+            client.submit_job(
+                entrypoint=command,
+                submission_id=job,
+                runtime_env={"working_dir": str(ROOT), "excludes": EXCLUDED},
+            )
+            return
+        except RuntimeError as error:
+            if attempt == MAX_RETRIES or "No available agent" not in str(error):
+                raise
+            time.sleep(RETRY_S)
 
 
 def follow(client: "JobSubmissionClient", job: str, address: str) -> int:
@@ -157,16 +166,11 @@ async def _show(client: "JobSubmissionClient", job: str, shown: int) -> int:
     return max(shown, there)
 
 
+@entry_point
 def main(argv: Sequence[str]) -> int:
     """Exit status: the job's; 2 for wrong use, 130 if it was left to itself."""
     address, arguments = parse_args(argv)
-    screen = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        name = check(arguments)
-        return submit(address, arguments, name)
-    except UserError as error:
-        screen.print(f"[red]error:[/red] {escape(str(error))}")
-        return 2
+    return submit(address, arguments, check(arguments))
 
 
 if __name__ == "__main__":

@@ -75,18 +75,14 @@ def main(argv: Sequence[str]) -> int:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    try:
-        if args.ray:
-            from pipelines.ray_train import train_on_ray
+    if args.ray:
+        from pipelines.ray_train import train_on_ray
 
-            model: Path | None = train_on_ray(config, folder.resolve(), args.ray, say)
-        else:
-            from embedtrain.train import train
+        model: Path | None = train_on_ray(config, folder.resolve(), args.ray, say)
+    else:
+        from embedtrain.train import train
 
-            model = train(config, folder, say)
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on from here")
-        return 130
+        model = train(config, folder, say)
     if model is None:
         return 130
     if os.environ.get("RANK", "0") == "0":

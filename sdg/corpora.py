@@ -178,7 +178,7 @@ def _located(path: Path) -> list[File]:
             raise UserError(f"{path}: not a known kind of file; give one of {known_kinds()}")
     elif glob.has_magic(str(path)):
         # `Path.glob` takes no absolute pattern.
-        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - a pattern from the root, too
         found = [Path(name) for name in names]
         files = _known([File(p, p.name) for p in found if p.is_file()], path)
     else:

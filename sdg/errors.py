@@ -4,8 +4,11 @@ import errno
 import functools
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from unicodedata import category
 
 Main = Callable[[Sequence[str]], int]
@@ -19,28 +22,50 @@ class UserError(ValueError):
 
 
 def entry_point(main: Main) -> Main:
-    """Decorate a `main`: a mistake, or what the system refuses, is one line and no traceback.
+    """Decorate a `main`: a mistake, what the system refuses, and Ctrl-C, which SIGTERM counts as,
+    are one line and no traceback.
 
     Exit status: 2 after a `UserError`, 1 where the disk is full, a file may not be written, and
-    the like. All other exceptions are bugs and pass through.
+    the like, 130 where it was stopped. All other exceptions are bugs and pass through.
     """
 
     @functools.wraps(main)
     def run(argv: Sequence[str]) -> int:
         try:
-            return main(argv)
+            with _stopped_by(signal.SIGTERM):
+                return main(argv)
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            return 130
         except UserError as error:
             return _say(str(error), 2)
         except BrokenPipeError:  # whoever reads has enough: `make languages | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        except Exception as error:
+        except Exception as error:  # which of them are the system's words, their text alone tells
             refusal = refused_by_system(error)
             if refusal is None:
                 raise
             return _say(explain(refusal), 1)
 
     return run
+
+
+@contextmanager
+def _stopped_by(number: int) -> Iterator[None]:
+    """Take a signal for Ctrl-C, in the main thread; in others they stay as they are."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def refused_by_system(error: BaseException) -> OSError | None:

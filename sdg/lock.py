@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sdg.errors import UserError
-from sdg.storage import is_object, read_object, write_atomically
+from sdg.storage import is_object, read_object, write_text
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +105,4 @@ def _is(path: Path, mine: str) -> bool:
 
 
 def _write(path: Path, mine: str) -> None:
-    text = json.dumps({"id": mine, "machine": platform.node(), "at": time.time()})
-    write_atomically(path, lambda whole: _put(whole, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, json.dumps({"id": mine, "machine": platform.node(), "at": time.time()}))

@@ -71,6 +71,20 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file all at once."""
+    write_atomically(path, lambda temporary: _fill(temporary, data))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file all at once, as UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def _fill(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
 def put(source: Path, target: Path) -> None:
     """Copy a file of this machine into an object store."""
     store, name = _file_system(target)

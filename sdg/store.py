@@ -29,7 +29,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sdg.account import SliceCount, add_up
 from sdg.stage import Result
-from sdg.storage import download, is_object, read_table, remove_folder, scratch, write_atomically
+from sdg.storage import (
+    download,
+    is_object,
+    read_table,
+    remove_folder,
+    scratch,
+    write_atomically,
+    write_bytes,
+    write_text,
+)
 from sdg.text import digest
 
 PUT_S = 5.0  # between two writes of a manifest in an object store
@@ -57,15 +66,6 @@ class Done(BaseModel):
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically, readable by people."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, as UTF-8."""
-    write_atomically(path, lambda temporary: _write_bytes(temporary, text.encode()))
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -187,7 +187,7 @@ class StageStore:
                 finished[done.shard] = done.without_slices()
                 good.append(line)
         if b"".join(good) != content:
-            write_atomically(path, lambda temporary: _write_bytes(temporary, b"".join(good)))
+            write_bytes(path, b"".join(good))
         return finished
 
     def slices(self) -> list[SliceCount]:
@@ -209,7 +209,7 @@ def _rewriting(path: Path) -> Iterator[Callable[[Done], None]]:
     written = time.monotonic()
 
     def put() -> None:
-        write_atomically(path, lambda whole: _write_bytes(whole, b"".join(lines)))
+        write_bytes(path, b"".join(lines))
 
     def add(done: Done) -> None:
         nonlocal written

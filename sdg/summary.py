@@ -16,7 +16,7 @@ from sdg.runner import StageReport
 from sdg.schema import SCHEMA_VERSION
 from sdg.stages.decontaminate import contamination
 from sdg.stages.render import IDEA_CALLS
-from sdg.storage import open_parquet, write_atomically
+from sdg.storage import open_parquet, write_text
 from sdg.store import write_json
 
 # Licence names that the Hub's card metadata knows; others go in as "other".
@@ -171,12 +171,7 @@ def write_summary(run_dir: Path, summary: dict[str, Any], langs: Sequence[Langua
     write_json(run_dir / "summary.json", summary)
     if hits := contamination(run_dir):
         write_json(run_dir / "contamination.json", hits)
-    card = render_card(summary, langs)
-    write_atomically(run_dir / "README.md", lambda temporary: _write(temporary, card))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(run_dir / "README.md", render_card(summary, langs))
 
 
 def render_card(summary: dict[str, Any], langs: Sequence[Language]) -> str:

@@ -1,5 +1,7 @@
 """What entry points say of errors: the system's own, from Python and from libraries in Rust."""
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -75,3 +77,12 @@ def test_a_name_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) 
 
     assert run(mistaken) == 2
     assert capsys.readouterr().err == "error: a\\x1b[31m\\r\u200c.csv: empty\n"
+
+
+def test_a_signal_to_end_is_a_stop_and_the_handler_that_was_there_stays(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+    assert signal.getsignal(signal.SIGTERM) is before

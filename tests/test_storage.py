@@ -65,11 +65,20 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_failed_write_leaves_what_was_there(folder: Path) -> None:
-    path = folder / "deep" / "file"
-    assert is_object(path)
+@pytest.fixture(params=["a disk", "an object store"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder of either kind that nothing is in."""
+    on_disk = request.param == "a disk"
+    folder: Path = tmp_path / "place" if on_disk else request.getfixturevalue("folder")
+    assert is_object(folder) != on_disk
+    return folder
+
+
+def test_a_failed_write_leaves_what_was_there_and_no_crumbs(place: Path) -> None:
+    path = place / "deep" / "file"
 
     def fail(temporary: Path) -> None:
+        assert temporary != path
         temporary.write_text("half of i")
         raise OSError("disk full")
 
@@ -79,6 +88,7 @@ def test_a_failed_write_leaves_what_was_there(folder: Path) -> None:
         with pytest.raises(OSError, match="disk full"):
             write_atomically(path, fail)
         assert (path.read_text() if path.exists() else None) == content
+        assert names(place) == (["file"] if content else [])
 
 
 def test_a_shard_counts_once_the_manifest_names_it(folder: Path) -> None:

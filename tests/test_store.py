@@ -41,23 +41,6 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_failed_write_leaves_what_was_there_and_no_crumbs(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file"
-
-    def fail(temporary: Path) -> None:
-        assert temporary != path
-        temporary.write_text("half of i")
-        raise OSError("disk full")
-
-    for content in (None, "before"):
-        if content:
-            path.write_text(content)
-        with pytest.raises(OSError, match="disk full"):
-            write_atomically(path, fail)
-        assert (path.read_text() if path.exists() else None) == content
-        assert files_in(tmp_path) == (["file"] if content else [])
-
-
 def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     def write_nothing(temporary: Path) -> None:
         assert not temporary.exists()

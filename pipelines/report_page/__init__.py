@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from sdg.report import TEXT_BYTES, report_of
-from sdg.storage import write_atomically
+from sdg.storage import write_bytes
 
 PAGE = Path(__file__).parent
 PAGE_NAME = "report.html"
@@ -58,9 +58,5 @@ def write_report(run_dirs: Sequence[Path]) -> Path:
     others = [folder.name for folder in run_dirs[1:]]
     name = f"report-{'-'.join(others)}.html" if others else PAGE_NAME
     path = run_dirs[0] / name
-    write_atomically(path, lambda temporary: _write(temporary, page))
+    write_bytes(path, page)
     return path
-
-
-def _write(path: Path, page: bytes) -> None:
-    path.write_bytes(page)
