@@ -11,7 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
@@ -33,14 +33,21 @@ class StageError(RuntimeError):
     """A bug or a lost machine: the run stops, and what is finished stays."""
 
 
+class Start(NamedTuple):
+    """A worker that was asked for, and the machines that there were then."""
+
+    worker: Any
+    nodes: set[str]
+
+
 class Pool:
     """Workers on a Ray cluster, for stages one after another."""
 
     def __init__(self, num_workers: int, resources: Resources) -> None:
         self._resources = resources
         self._workers: dict[Any, Identity] = {}  # those that have started
-        self._starting: dict[Any, Any] = {}  # what a worker says when it has, and the worker
-        self._num_failed = 0  # starts in a row
+        self._starting: dict[Any, Start] = {}  # by what the worker says when it has
+        self._num_failed = 0  # starts in a row, on machines that are still there
         for _ in range(num_workers):
             self._start()
 
@@ -107,7 +114,7 @@ class Pool:
         """Let the workers free what they hold, then end them."""
         closing = [worker.close.remote() for worker in self._workers]
         ray.wait(closing, num_returns=len(closing), timeout=30)
-        for worker in [*self._workers, *self._starting.values()]:
+        for worker in [*self._workers, *(start.worker for start in self._starting.values())]:
             ray.kill(worker)
         self._workers, self._starting = {}, {}
 
@@ -124,16 +131,17 @@ class Pool:
             )
             .remote(sys.path)
         )
-        self._starting[worker.identity.remote()] = worker
+        self._starting[worker.identity.remote()] = Start(worker, _nodes())
 
     def _greet(self, ref: Any, job: Job) -> list[Any]:
         """The worker that has just started; another is started for one that could not."""
-        worker = self._starting.pop(ref)
+        worker, nodes = self._starting.pop(ref)
         try:
             self._workers[worker] = ray.get(ref)
         except LOST as error:
             log.warning("a worker could not start: %s", error)
-            self._num_failed += 1
+            # Ray places workers on a machine that is lost until it has noticed.
+            self._num_failed += nodes <= _nodes()
             if self._num_failed >= MAX_ATTEMPTS and not self._workers:
                 raise StageError(
                     f"stage {job.stage.name}: no worker could start; the log says why"
@@ -191,7 +199,7 @@ class Pool:
             self._start()
 
     def _is_gone(self, node: str) -> bool:
-        return node not in {machine.node for machine in machines()}
+        return node not in _nodes()
 
     def _give_up(self, job: Job, where: str, attempts: int, error: Exception) -> None:
         if attempts >= MAX_ATTEMPTS:
@@ -199,6 +207,10 @@ class Pool:
                 f"stage {job.stage.name}: the worker died {MAX_ATTEMPTS} times {where} "
                 f"(out of memory, or a crash in native code)"
             ) from error
+
+
+def _nodes() -> set[str]:
+    return {machine.node for machine in machines()}
 
 
 def _cause(error: RayTaskError, job: Job, shard: str) -> Exception:

@@ -6,18 +6,20 @@ workers, as a loss of power does.
 
 import json
 import os
+import queue
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.engines.scripted_server import Handler
 from tests.faulty_endpoint import FaultyServer, endpoint
 from tests.kill_campaign import outcome
 
@@ -43,11 +45,37 @@ class Machines:
     ray: str
     raylets: list[int]  # process ids, of all but the head
 
-    def lose_one(self) -> None:
-        """Kill a machine's raylet and all below it."""
-        whole = psutil.Process(self.raylets.pop())
+    def lose(self, client_port: int) -> None:
+        """Kill the raylet, and all below it, of the machine that holds this end of a connection."""
+        ends = psutil.net_connections("tcp")
+        (pid,) = {end.pid for end in ends if end.pid and end.laddr and end.laddr.port == client_port
+                  and end.status == psutil.CONN_ESTABLISHED and end.pid != os.getpid()}  # fmt: skip
+        (raylet,) = {process.pid for process in psutil.Process(pid).parents()} & {*self.raylets}
+        self.raylets.remove(raylet)
+        whole = psutil.Process(raylet)
         for process in [whole, *whole.children(recursive=True)]:
             process.kill()
+
+
+class Held:
+    """Answers as `behaviour` does, but lets all wait from a given request on until released."""
+
+    def __init__(self, behaviour: FaultyServer, after: int) -> None:
+        self.behaviour = behaviour
+        self.after = after
+        self.clients: queue.SimpleQueue[int] = queue.SimpleQueue()  # ports of those who wait
+        self.released = threading.Event()
+
+    def __call__(self, handler: Handler) -> None:
+        if self.behaviour.num_requests >= self.after and not self.released.is_set():
+            self.clients.put(handler.client_address[1])
+            self.released.wait(300)
+        self.behaviour(handler)
+
+    def lose_one(self, machines: Machines) -> None:
+        """Kill the machine that the first who waits is on, in the midst of its request."""
+        machines.lose(self.clients.get(timeout=300))
+        self.released.set()
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +115,6 @@ def submit(machines: Machines, *arguments: str) -> "subprocess.CompletedProcess[
     )
 
 
-def lose_one(machines: Machines, behaviour: FaultyServer, after: int) -> None:
-    """Kill a machine once the endpoint has been asked so often."""
-    deadline = time.monotonic() + 300
-    while behaviour.num_requests < after and time.monotonic() < deadline:
-        time.sleep(0.01)
-    machines.lose_one()
-
-
 def test_a_machine_that_dies_changes_no_row(machines: Machines, tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
     alone.mkdir()
@@ -104,13 +124,14 @@ def test_a_machine_that_dies_changes_no_row(machines: Machines, tmp_path: Path) 
         subprocess.run(command, cwd=alone, env=environment, check=True, capture_output=True)
         num_requests = behaviour.num_requests
     with endpoint(0) as (server, behaviour):
-        killer = threading.Thread(target=lose_one, args=(machines, behaviour, num_requests // 3))
-        killer.start()
+        server.default = held = Held(behaviour, num_requests // 3)
         runs = f"runs={together / 'runs'}"
         replicas = ("--set", "engine.replicas=3", "--set", runs)
-        done = submit(machines, *ARGUMENTS, *settings(server.url), *replicas)
-        killer.join()
-        assert done.returncode == 0, done.stdout + done.stderr
+        with ThreadPoolExecutor(1) as pool:
+            killer = pool.submit(held.lose_one, machines)
+            done = submit(machines, *ARGUMENTS, *settings(server.url), *replicas)
+            assert done.returncode == 0, done.stdout + done.stderr
+            killer.result()
         assert behaviour.num_requests < 1.5 * num_requests
     assert "Example 3" in done.stdout  # what the job has shown
     log = (together / "runs/r/logs/run.log").read_text(encoding="utf-8")
