@@ -182,9 +182,11 @@ fmt: $(HAS)/base+dev ## format the code and mend what ruff can
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-# The tests may call make themselves: this make's options are none of theirs.
+# The tests may call make themselves: this make's options are none of theirs. Most wait for processes
+# to start, so two files at a time; more would wait for the processors.
 test: $(HAS)/base+train+evaluate+vllm+cluster+test ## run the tests: make test [ARGS="-k word tests/test_x.py"]
-	@unset MAKEFLAGS MFLAGS MAKELEVEL; eval "set -- $$MBEGU_ARGS"; $(PY) -m pytest "$$@"
+	@unset MAKEFLAGS MFLAGS MAKELEVEL; eval "set -- $$MBEGU_ARGS"; \
+	[ $$# -gt 0 ] || set -- --numprocesses 2 --dist loadfile; $(PY) -m pytest "$$@"
 
 bench: bench-given $(HAS)/base+train+evaluate+vllm+cluster+test+bench ## measure beside peers: make bench BENCH=<name>
 ##   [DATA=<folder> ARGS=]; the names are the files in tests/bench, the last line is ratio=…

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 # Not sent, beside what .gitignore names.
 EXCLUDED = ["/.git", "/.venv", "/runs", "/trainings", "/tests", "__pycache__", ".*_cache"]
-RETRY_S, MAX_RETRIES = 5.0, 24  # of a connection that breaks, and of a head node that starts
+RETRY_S, MAX_RETRIES = 5.0, 24  # of a connection that breaks
+MAX_OFFERS = 4  # of a job to a head node that has only just started, a quarter of a minute each
 
 
 def parse_args(argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -111,7 +112,7 @@ def submit(address: str, arguments: Sequence[str], name: str) -> int:
 
 def _send(client: "JobSubmissionClient", command: str, job: str) -> None:
     """Hand the job over; a head node that has only just started may have nobody to run it yet."""
-    for attempt in range(MAX_RETRIES + 1):
+    for offer in range(1, MAX_OFFERS + 1):
         try:
             client.submit_job(
                 entrypoint=command,
@@ -120,7 +121,7 @@ def _send(client: "JobSubmissionClient", command: str, job: str) -> None:
             )
             return
         except RuntimeError as error:
-            if attempt == MAX_RETRIES or "No available agent" not in str(error):
+            if offer == MAX_OFFERS or "No available agent" not in str(error):
                 raise
             time.sleep(RETRY_S)
 

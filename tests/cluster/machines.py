@@ -18,6 +18,7 @@ def main(num: int) -> None:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0, **STORE}
+    head["dashboard_agent_listen_port"] = None  # a free one: another Ray's may have the usual one
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         nodes = [cluster.add_node(num_cpus=1, **STORE) for _ in range(num)]
