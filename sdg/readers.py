@@ -37,6 +37,8 @@ USUAL_PAIR_NAMES = {
     "text": ("positive", "pos", "positive_passage", "document", "passage", "answer", "text"),
     "query": ("query", "question", "anchor"),
     "negatives": ("negatives", "negative", "neg", "hard_negatives"),
+    "positive_grade": ("positive_grade",),
+    "negative_grades": ("negative_grades",),
     "instruction": ("instruction", "task", "prompt"),
     "id": USUAL_NAMES["id"],
     "lang": USUAL_NAMES["lang"],

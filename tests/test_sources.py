@@ -149,22 +149,34 @@ PAIRS = [
 def test_existing_pairs_are_translated_into_every_language_but_their_own(
     tmp_path: Path, server: ScriptedServer, cluster: Cluster
 ) -> None:
-    bad = [{"query": "", "positive": "x", "lang": "en"}, {**PAIRS[0]}, {**PAIRS[1], "lang": "??"}]
-    lines = [{**row, "negatives": ["Not it.", "Nor this."]} for row in [*PAIRS, *bad]]
+    bad = [
+        {"query": "", "positive": "x", "lang": "en"},
+        {**PAIRS[0]},
+        {**PAIRS[1], "lang": "??"},
+        {**PAIRS[2], "query": "One grade for two?", "negative_grades": [0.5]},
+        {**PAIRS[3], "query": "Five of one?", "positive_grade": 5},
+    ]
+    graded = {"negatives": ["Not it.", "Nor this."], "negative_grades": [0.5, 0.25]}
+    lines = [{**graded, "positive_grade": 0.75, **row} for row in [*PAIRS, *bad]]
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     more = f"translate: {{path: {path}}}\nstages: {{render: {{calls_per_seed: 1}}, "
     text = profile_text(server, {"translate/pair": 1.0}).replace("stages: {", more)
     outcome = run(tmp_path / "r", cluster, text, "sw", "en")
     report = outcome.reports[0]
-    assert (report.name, report.num_in, report.num_kept) == ("pairs", 15, 12)
-    assert report.dropped == {"no_pair": 1, "duplicate_pair": 1, "no_language": 1}
+    assert (report.name, report.num_in, report.num_kept) == ("pairs", 17, 12)
+    assert report.dropped == {
+        **{"no_pair": 1, "duplicate_pair": 1, "no_language": 1},
+        "wrong_grades": 2,
+    }
     calls = rows(tmp_path / "r", "2-render", Call)
     assert {call.lang for call in calls} == {"sw"}  # English pairs are not put into English
     assert len(calls) == 12
     examples = rows(tmp_path / "r", "8-mix", Example)
     assert len(examples) == 12
     assert {row.query_lang for row in examples} == {"sw"}
+    grades = {(*row.positive_grades, *row.negative_grades) for row in examples}
+    assert grades == {(0.75, 0.5, 0.25)}
 
 
 @pytest.mark.parametrize(

@@ -72,15 +72,19 @@ def listed(client: openai.OpenAI, url: str) -> list[str] | None:
     return None
 
 
-def knows(client: openai.OpenAI, model: str) -> bool:
+def knows(client: openai.OpenAI, model: str, max_tokens_field: str) -> bool:
+    """Whether a server has a model, by asking for one token of it."""
     try:
         client.chat.completions.create(
-            model=model, messages=[{"role": "user", "content": "."}], max_tokens=1
+            model=model,
+            messages=[{"role": "user", "content": "."}],
+            extra_body={max_tokens_field: 1},
         )
     except openai.NotFoundError:
         return False
     except openai.BadRequestError as error:
-        return "model" not in said_by(error).lower()
+        # "'max_tokens' is not supported with this model" is of a model that is there.
+        return error.param not in (None, "model") or "model" not in said_by(error).lower()
     except openai.APIError:
         return True  # busy or loading: the run will tell
     return True

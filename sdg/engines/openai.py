@@ -103,7 +103,11 @@ class OpenAIEngine(Engine):
                 raise UserError(f"ENGINE=openai needs a model: give MODEL=<name>{offered}")
             names = listed(client, url)
             # Some servers answer to names that they do not list (aliases, tags): ask before no.
-            if names is not None and self.model not in names and not knows(client, self.model):
+            if (
+                names is not None
+                and self.model not in names
+                and not knows(client, self.model, self.max_tokens_field)
+            ):
                 raise UserError(
                     f"MODEL={self.model}: {url} has no such model{offer(names, self.model)}"
                 )

@@ -97,17 +97,27 @@ class PairsStage(Stage):
             normalize(storable(text)) if isinstance(text, str) else "" for text in texts.values()
         )
         given = values.get("negatives") or []
-        given = [given] if isinstance(given, str) else given
-        negatives = [normalize(storable(text)) for text in given if isinstance(text, str)]
+        given = [given] if isinstance(given, str) else list(given)
+        grade, grades = values.get("positive_grade"), list(values.get("negative_grades") or [])
+        negatives = [
+            (normalize(storable(text)), graded)
+            for text, graded in itertools.zip_longest(given, grades)
+            if isinstance(text, str) and normalize(text)
+        ][: self.max_negatives]
         fields: dict[str, Any] = {
             "query": query,
             "instruction": instruction or self.source.instruction_default,
-            "negatives": [text for text in negatives if text][: self.max_negatives],
+            "negatives": [text for text, _ in negatives],
+            **({} if grade is None else {"positive_grade": grade}),
+            **({"negative_grades": [graded for _, graded in negatives]} if grades else {}),
         }
         lang = _code(label_of(values.get("lang")) or self.source.language)
         error = raw.error
         if error is None and not (query and positive):
             error = "no_pair"
+        wrong = not all(_is_grade(one) for one in (*grades, *([] if grade is None else [grade])))
+        if error is None and (wrong or len(grades) not in (0, len(given))):
+            error = "wrong_grades"
         if error is None and not lang:
             error = "no_language"
         size = sum(map(len, [query, positive, *fields["negatives"]]))
@@ -139,6 +149,11 @@ class PairsStage(Stage):
         """The settings, and what the files say: a changed dataset is another run."""
         files = corpus_files(self.source, ())
         return {**super().fingerprint(), "files": files_fingerprint(file.path for file in files)}
+
+
+def _is_grade(value: Any) -> bool:
+    """A number that an example may have as a grade."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _code(label: str) -> str:

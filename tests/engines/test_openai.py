@@ -370,6 +370,10 @@ def test_check_refuses(
 def test_check_passes(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     _engine(server.url).check([], "sw")
     _engine(server.url, model="alias-of-model-1").check([], "sw")  # unlisted, but it answers
+    server.default = status(
+        400, "'max_tokens' is not supported with this model", param="max_tokens"
+    )
+    _engine(server.url, model="alias-of-model-1").check([], "sw")
     server.models = status(404)
     _engine(server.url, model="anything").check([], "sw")
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
