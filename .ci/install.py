@@ -171,7 +171,10 @@ if __name__ == "__main__":
             except BlockingIOError:
                 say("Another make is installing into .venv; waiting for it …")
                 fcntl.flock(lock, fcntl.LOCK_EX)
-        main(sys.argv[1:])
+        try:
+            main(sys.argv[1:])
+        except OSError as error:
+            fail(f"Cannot install into .venv: {error}. Is it yours, and is there room on the disk?")
         sys.exit(0)
     say("Interrupted; the next call of make starts the install afresh.")
     sys.exit(130)

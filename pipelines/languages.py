@@ -129,7 +129,8 @@ def summary(found: Sequence[Entry]) -> str:
     corpora = sum(entry.corpus for entry in found)
     overrides = sum(bool(entry.overrides) for entry in found)
     return (
-        f"{len(found)} languages in {len(scripts)} scripts; a detector for {verified}, a corpus "
+        f"{len(found)} language{'s' * (len(found) != 1)} in {len(scripts)} "
+        f"script{'s' * (len(scripts) != 1)}; a detector for {verified}, a corpus "
         f"for {corpora}, overrides of prompts for {overrides}. Any other that CLDR names will do."
     )
 

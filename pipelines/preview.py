@@ -144,6 +144,8 @@ def main(argv: Sequence[str]) -> int:
     console = Console(highlight=False)
     if not 1 <= args.n <= 100:
         raise UserError(f"N={args.n}: must be from 1 to 100")
+    if "," in args.lang:
+        raise UserError(f"LANG={args.lang}: a preview is of one language; give one code")
     lang = language(args.lang)
     prompts = chosen(args.task, args.prompt, lang.base)
     rows = []

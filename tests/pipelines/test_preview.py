@@ -89,6 +89,7 @@ def test_tokens_are_the_models_own_where_it_is_at_hand(
             "the tasks are: bitext, classification, judge, retrieval",
         ),
         (["--lang", "sw", "--n", "0"], "N=0: must be from 1 to 100"),
+        (["--lang", "am,ar"], "a preview is of one language"),
     ],
 )
 def test_wrong_use_is_one_line(
