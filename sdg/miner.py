@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,10 @@ class Miner(InParts):
         return mined
 
     def _encode(self, encoder: Encoder, pairs: Sequence[Pair]) -> "_Encoded":
-        documents_BD = encoder.documents([pair.positive for pair in pairs])
+        # A document's pairs stand side by side, and its text is read once for all of them.
+        places: dict[str, int] = {}
+        of_pair = [places.setdefault(pair.positive, len(places)) for pair in pairs]
+        documents_BD = encoder.documents([*places])[of_pair]
         queries_BD = encoder.queries(
             [
                 pair.query if encoder.crosses_languages or _one_language(pair) else pair.positive
@@ -224,7 +228,7 @@ class Miner(InParts):
         """Places of the first candidates whose text rules nothing out; why others are no
         negatives."""
         own = self.passages.own_texts(pair)
-        own_shingles = [shingles(text) for text in own]
+        own_shingles = [_shingles(text) for text in own]
         query = canonical(pair.query)
         passed: list[int] = []
         masked: Counter[str] = Counter()
@@ -305,6 +309,9 @@ class _Encoded:
     encoder: Encoder
     queries_BD: Matrix
     positives_BD: Matrix
+
+
+_shingles = lru_cache(maxsize=256)(shingles)  # a document's pairs come one after the other
 
 
 def _one_language(pair: Pair) -> bool:

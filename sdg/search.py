@@ -201,10 +201,12 @@ def _search_block(
             _guess(part, blocks, near, questions.ceilings_TB, banned)
         codes = banned[0] * num_columns + banned[1]
         for t, vectors in enumerate(part):
-            q, c, _ = vectors.between(blocks[t], near[t].least_B, most_TB[t])
+            q, c, own_M = vectors.between(blocks[t], near[t].least_B, most_TB[t])
             allowed = ~np.isin(q * num_columns + c, codes)
-            q, c = q[allowed], c[allowed]
-            scores_TM = np.stack([v.at(blocks[u], q, c) for u, v in enumerate(part)])
+            q, c, own_M = q[allowed], c[allowed], own_M[allowed]
+            scores_TM = np.stack(
+                [own_M if u == t else v.at(blocks[u], q, c) for u, v in enumerate(part)]
+            )
             gap_TM = questions.ceilings_TB[:, q] - scores_TM
             allowed = (gap_TM > -DOUBT).all(axis=0)
             unsure = allowed & (np.abs(gap_TM) <= DOUBT).any(axis=0)

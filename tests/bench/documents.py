@@ -1,7 +1,7 @@
 """A whole run at several sizes: `make bench BENCH=documents [ARGS="--sizes 1000,10000,100000"]`.
 
-Documents are put together at random from the sentences of the bundled corpus of a language, so that
-there are as many as are asked for, and `python -m pipelines.generate` makes four calls of each as it
+Documents are words of a language's bundled corpus, drawn at random as often as they stand there, so
+that there are as many as are asked for and none is like another; and `python -m pipelines.generate` makes four calls of each as it
 does for a user. For each size: rows/s of every stage from its start to its end, and the most memory
 that the driver held, and all of its processes together. With `--engine openai` the calls go to a
 server here, in a process of its own, that answers at once. The last line is the documents/s at the
@@ -26,12 +26,12 @@ from typing import Any
 import psutil
 
 from sdg.corpora import BUNDLED
-from sdg.text import sentences
+from sdg.text import word_spans
 from tests.engines.scripted_server import Handler, ok, serving
 from tests.faulty_endpoint import good_query
 
 ROOT = Path(__file__).parents[2]
-SENTENCES = 6  # of a document
+SENTENCES, WORDS = 6, 12  # of a document; of a sentence
 POLL_S = 0.5
 
 
@@ -46,11 +46,14 @@ class Peak:
 def write_corpus(path: Path, lang: str, num: int) -> None:
     """So many documents, a line each."""
     lines = (BUNDLED / f"{lang}.jsonl").read_text(encoding="utf-8").splitlines()
-    pool = [part for line in lines for part in sentences(json.loads(line)["text"], lang)]
+    texts = [json.loads(line)["text"] for line in lines]
+    words = [text[start:end] for text in texts for start, end in word_spans(text, lang)]
+    gap = " " if " " in texts[0] else ""
     draw = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for number in range(num):
-            text = " ".join(draw.sample(pool, SENTENCES))
+            drawn = (draw.choices(words, k=WORDS) for _ in range(SENTENCES))
+            text = gap.join(f"{gap.join(some).capitalize()}." for some in drawn)
             file.write(json.dumps({"id": str(number), "text": text}, ensure_ascii=False) + "\n")
 
 
