@@ -15,6 +15,7 @@ Main = Callable[[Sequence[str]], int]
 # How libraries in Rust (safetensors, tokenizers) name the system's error, in exceptions that are
 # no OSError.
 _RUST = re.compile(r"\(os error (\d+)\)")
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # NumPy's word for a disk that is full
 
 
 class UserError(ValueError):
@@ -80,7 +81,7 @@ def explain(error: OSError) -> str:
     """One line: where, what, and what to do."""
     place = error.filename2 or error.filename  # of a renaming, where to
     where = f"{place}: " if place else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or _CUT_SHORT.fullmatch(str(error)):
         return (
             f"{where}the disk is full; what is finished is kept: free some space and give the "
             f"same command again"

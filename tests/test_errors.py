@@ -48,10 +48,15 @@ def test_a_disk_that_takes_no_more_is_one_line(
     assert (status, capsys.readouterr().err) == (1, "error: File too large\n")
 
 
-def test_a_full_disk_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
-    def write() -> None:
-        Path("/dev/full").write_text("a")  # a device that is always full
+FULL = Path("/dev/full")  # a device that is always full
 
+
+@pytest.mark.parametrize(
+    "write", [lambda: FULL.write_text("a"), lambda: np.zeros(10_000).tofile(FULL)]
+)
+def test_a_full_disk_is_called_so(
+    write: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(write) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: the disk is full; what is finished is kept: free some space")
