@@ -118,7 +118,7 @@ export: $(HAS)/base ## hand a run to a trainer: make export RUN=sw TO=sentence-t
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,run:RUN to:TO push:PUSH dry-run:DRY_RUN) \
 	$(PY) -m pipelines.export "$$@"
 
-train: $(HAS)/base+train ## train an embedder: make train RUN=<name> MODEL=<folder or hub id> DATA=<run>
+train: $(HAS)/base+train ## train an embedder: make train RUN=<name> MODEL=<model> DATA=runs/<run>
 ##   [CONFIG= SEED= ARGS=]; DATA=runs/a,runs/b; the model is then in trainings/<RUN>/model
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,run:RUN model:MODEL data:DATA config:CONFIG seed:SEED) \
 	$(PY) -m pipelines.train "$$@"
