@@ -37,7 +37,7 @@ MODEL = "model-1"
 
 def prepare(folder: Path, num_calls: int) -> Inputs:
     """The calls, in shards."""
-    calls = [c.model_copy(update={"engine": "openai"}) for c in make_calls(MODEL, num_calls)]
+    calls = [c.model_copy(update={"engine": "openai"}) for c in make_calls(MODEL, num_calls, None)]
     store = StageStore(folder)
     parts = list(pieces(calls, SHARD_ROWS))
     names = [f"{number:05d}" for number in range(len(parts))]
