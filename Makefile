@@ -176,7 +176,7 @@ language-given:
 lint: $(HAS)/base+dev ## ruff and mypy, changing nothing
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy sdg embedtrain pipelines
+	@$(PY) -m mypy sdg embedtrain pipelines tests/bench
 
 fmt: $(HAS)/base+dev ## format the code and mend what ruff can
 	@$(PY) -m ruff check --fix .

@@ -14,11 +14,11 @@ import argparse
 import json
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,7 @@ from sdg.text import normalize
 from tests.rows import make_pair
 from tests.shingle_sets import jaccard, shingle_set
 
+T = TypeVar("T")
 THRESHOLD, WORDS = 0.8, 3
 SPACELESS = {"zh": "Chinese", "th": "Thai", "my": "Burmese", "km": "Khmer", "ja": "Japanese"}
 
@@ -117,7 +118,8 @@ def rensa_loop(texts: list[str]) -> list[tuple[int, int]]:
     import rensa
 
     index = rensa.RMinHashLSH(threshold=THRESHOLD, num_perm=128, num_bands=16)
-    made, found = [], []
+    made: list[Any] = []
+    found: list[tuple[int, int]] = []
     for number, text in enumerate(texts):
         words = text.split()
         minhash = rensa.RMinHash(num_perm=128, seed=42)
@@ -133,7 +135,8 @@ def datasketch_loop(texts: list[str]) -> list[tuple[int, int]]:
     from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(threshold=THRESHOLD, num_perm=128)
-    made, found = [], []
+    made: list[Any] = []
+    found: list[tuple[int, int]] = []
     for number, text in enumerate(texts):
         words = text.split()
         minhash = MinHash(num_perm=128, seed=42)
@@ -149,14 +152,14 @@ def datasketch_loop(texts: list[str]) -> list[tuple[int, int]]:
 CONTENDERS = {"ours": ours, "rensa": rensa_loop, "datasketch": datasketch_loop}
 
 
-def measured(function: Callable[[Path], object], path: Path) -> tuple[object, float, float]:
+def measured(function: Callable[[Path], T], path: Path) -> tuple[T, float, float]:
     """What a function gives in a process of its own, its processor seconds, its peak GB."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_measure, (function, path))
 
 
-def _measure(function: Callable[[Path], object], path: Path) -> tuple[object, float, float]:
+def _measure(function: Callable[[Path], T], path: Path) -> tuple[T, float, float]:
     started = time.process_time()
     result = function(path)
     seconds = time.process_time() - started
@@ -194,7 +197,7 @@ def compare(texts: dict[str, list[str]], num: int, length: int, repeats: int) ->
         print(f"{'':12}{'docs/s':>10}{'recall':>9}{'precision':>11}{'peak GB':>9}")
         for name in CONTENDERS:
             for _ in range(repeats if name != "datasketch" else 1):
-                (found, seconds), _, peak = measured(Contender(name), path)  # type: ignore[misc]
+                (found, seconds), _, peak = measured(Contender(name), path)
                 best[name] = min(best.get(name, seconds), seconds)
             hits = len(truth.intersection(found))
             print(
@@ -238,7 +241,7 @@ def without_spaces(texts: dict[str, list[str]]) -> None:
 def write_pairs(folder: Path, streams: list[np.ndarray], words: list[str], num: int) -> list[str]:
     """Shards of pairs of short texts, a sixth of them near copies, some the same."""
     sample = make_pair("q", "p")
-    names = []
+    names: list[str] = []
     for start in range(0, num, 10_000):
         size = min(10_000, num - start)
         texts = [" ".join(words[n] for n in t) for t in short_texts(streams, 2 * size, start)]
@@ -330,4 +333,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    sys.exit(main())
+    main()

@@ -23,6 +23,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -79,7 +80,7 @@ def make_calls(model: str, num_calls: int, tokens: int | None) -> list[Call]:
 
 def engine_of(folder: Path, args: argparse.Namespace) -> VLLMEngine:
     """Both sides' engine."""
-    given = {"model": str(folder / "model"), "cpu_kv_cache_gb": 1.0}
+    given: dict[str, Any] = {"model": str(folder / "model"), "cpu_kv_cache_gb": 1.0}
     if not args.shape:
         return VLLMEngine(**given, engine_args=args.engine_args)
     from tests.bench.llama_chat import LlamaEngine
