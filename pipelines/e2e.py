@@ -27,11 +27,11 @@ from pipelines.evaluate import print_results
 from sdg.corpora import BUNDLED, bundled_languages
 from sdg.errors import UserError, entry_point
 
-ENGLISH_MAY_LOSE = 0.005  # nDCG@10; of a small set, as much as one query can change
+ENGLISH_MAY_LOSE = 0.005  # nDCG@10
 # What the two runs differ in; a merge gains by such differences.
 RUNS = (
     ("a", {"seed": 0, "optim.learning_rate": 5e-5}),
-    ("b", {"seed": 1, "optim.learning_rate": 8e-5}),
+    ("b", {"seed": 1, "optim.learning_rate": 4e-5}),
 )
 
 
@@ -182,11 +182,10 @@ def measure(models: dict[str, Path], sets: Sequence[Path]) -> bool:
     for before, after in zip(results["before"], results["merged"], strict=True):
         if any(language.startswith("eng") for language in before.languages):
             change = after.score - before.score
-            allowed = max(ENGLISH_MAY_LOSE, 1 / max(1, len(after.by_query)))
-            good = good and change >= -allowed
+            good = good and change >= -ENGLISH_MAY_LOSE
             print(
                 f"English, {before.task}: {before.score:.4f} before, {after.score:.4f} merged "
-                f"({change:+.4f}; {-allowed:.3f} is allowed)"
+                f"({change:+.4f}; {-ENGLISH_MAY_LOSE} is allowed)"
             )
     return good
 

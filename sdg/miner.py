@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -228,7 +227,7 @@ class Miner(InParts):
         """Places of the first candidates whose text rules nothing out; why others are no
         negatives."""
         own = self.passages.own_texts(pair)
-        own_shingles = [_shingles(text) for text in own]
+        own_shingles = [shingles(text) for text in own]
         query = canonical(pair.query)
         passed: list[int] = []
         masked: Counter[str] = Counter()
@@ -309,9 +308,6 @@ class _Encoded:
     encoder: Encoder
     queries_BD: Matrix
     positives_BD: Matrix
-
-
-_shingles = lru_cache(maxsize=256)(shingles)  # a document's pairs come one after the other
 
 
 def _one_language(pair: Pair) -> bool:

@@ -166,7 +166,9 @@ def test_existing_pairs_are_translated_into_every_language_but_their_own(
     report = outcome.reports[0]
     assert (report.name, report.num_in, report.num_kept) == ("pairs", 17, 12)
     assert report.dropped == {
-        **{"no_pair": 1, "duplicate_pair": 1, "no_language": 1},
+        "no_pair": 1,
+        "duplicate_pair": 1,
+        "no_language": 1,
         "wrong_grades": 2,
     }
     calls = rows(tmp_path / "r", "2-render", Call)

@@ -48,8 +48,7 @@ class Machines:
     def lose(self, client_port: int) -> None:
         """Kill the raylet, and all below it, of the machine that holds this end of a connection."""
         ends = psutil.net_connections("tcp")
-        (pid,) = {end.pid for end in ends if end.pid and end.laddr and end.laddr.port == client_port
-                  and end.status == psutil.CONN_ESTABLISHED and end.pid != os.getpid()}  # fmt: skip
+        (pid,) = {end.pid for end in ends if end.pid and end.laddr.port == client_port}
         (raylet,) = {process.pid for process in psutil.Process(pid).parents()} & {*self.raylets}
         self.raylets.remove(raylet)
         whole = psutil.Process(raylet)
