@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from sdg.characters import codes_of
 from sdg.schema import Pair
 from sdg.stage import Inputs
 from sdg.store import write_json
@@ -45,6 +46,10 @@ def key_of(*parts: object) -> int:
 
 def text_key(canonical_text: str) -> int:
     return key_of("text", canonical_text)
+
+
+# Of a shingle's hash: odd, and without a pattern.
+_FACTORS = np.array([key_of("shingle", i) | 1 for i in range(SHINGLE)], dtype=np.uint64)
 
 
 class KeyTable:
@@ -347,14 +352,23 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def shingles(text: str) -> frozenset[str]:
-    """Runs of `SHINGLE` characters of a canonical text; a shorter one whole. Characters in all
-    scripts, unlike in `sdg.shingles`: a passage near to the positive is no negative, whichever of
-    its words' endings differ, and here losing a candidate costs nothing."""
-    return frozenset(text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1)))
+def shingles(text: str) -> np.ndarray:
+    """Runs of `SHINGLE` characters of a canonical text, a shorter one whole, as hashes (S,) uint64,
+    ascending. Characters in all scripts, unlike in `sdg.shingles`: a passage near to the positive
+    is no negative, whichever of its words' endings differ, and here losing a candidate costs
+    nothing."""
+    codes = codes_of(text + "\0" * (SHINGLE - len(text))).astype(np.uint64)
+    size = max(0, len(codes) - SHINGLE + 1)
+    hashes = codes[:size] * _FACTORS[0]
+    for i in range(1, SHINGLE):
+        hashes += codes[i : i + size] * _FACTORS[i]
+    hashes.sort()
+    return hashes[np.append(True, hashes[1:] != hashes[:-1])]
 
 
-def overlap(left: frozenset[str], right: frozenset[str]) -> float:
+def overlap(left: np.ndarray, right: np.ndarray) -> float:
     """How much of the smaller set is in the larger, in [0, 1]: 1 where a text holds the other."""
     smaller, larger = sorted((left, right), key=len)
-    return len(smaller & larger) / max(1, len(smaller))
+    places = np.searchsorted(larger, smaller)
+    there = larger.take(places, mode="clip") == smaller
+    return int(np.count_nonzero(there)) / max(1, len(smaller))

@@ -9,15 +9,17 @@ Shapes: T teachers, B questions, N passages, D dimensions, K wanted, M candidate
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import sparse
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sdg.vectors import DOUBT, Matrix, SparseVectors, Vectors
 
-COLUMNS = 4096  # passages a block
+COLUMNS = 8192  # passages a block
 MOST_ROWS = 1024  # questions a block
 
 
@@ -79,17 +81,26 @@ def search(
         first_row: place of the part's first passage among all.
         memory_mb: taken at most for scores (of a sparse teacher's, if one question's fit).
     """
-    # Bytes a question: scores and masks of a block; sparse ones, for all passages, with indices.
+    # Bytes a question: scores of a block, once more for `_guess`, and masks; sparse vectors' are of
+    # all passages.
     wanted = sum(
-        16 * vectors.num_rows if isinstance(vectors, SparseVectors) else 8 * COLUMNS
-        for vectors in part
+        9 * COLUMNS + 4 * vectors.num_rows * isinstance(vectors, SparseVectors) for vectors in part
     )
-    size = max(1, min(MOST_ROWS, memory_mb * 2**20 // max(1, wanted)))
-    found = [
-        _search_block(part, first_row, questions.pick(places), num)
-        for places in _pieces(len(questions), size)
-    ]
-    return join(found, size)
+    threads = _blas_threads()
+    size = max(1, min(MOST_ROWS, memory_mb * 2**20 // max(1, wanted * threads)))
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        found = pool.map(
+            lambda places: _search_block(part, first_row, questions.pick(places), num),
+            _pieces(len(questions), size),
+        )
+        return join(list(found), size)
+
+
+def _blas_threads() -> int:
+    """How many threads a matrix product would take: a block each is faster, as what is done with
+    the product goes on side by side, too."""
+    pools = threadpool_info()
+    return max((pool["num_threads"] for pool in pools if pool["user_api"] == "blas"), default=1)
 
 
 def join(found: Sequence[Candidates], size: int) -> Candidates:
@@ -192,12 +203,11 @@ def _search_block(
     near = [_Near(num_questions, t, num) for t in range(len(part))]
     placed = [v.place(queries) for v, queries in zip(part, questions.vectors, strict=True)]
     most_TB = questions.ceilings_TB + DOUBT
-    step = part[0].num_rows if _all_sparse(part) else COLUMNS
-    for start in range(0, part[0].num_rows, step):
-        num_columns = min(step, part[0].num_rows - start)
+    for start in range(0, part[0].num_rows, COLUMNS):
+        num_columns = min(COLUMNS, part[0].num_rows - start)
         blocks = [v.block(q, start, start + num_columns) for v, q in zip(part, placed, strict=True)]
         banned = _banned(questions, first_row + start, num_columns)
-        if start == 0 and not _all_sparse(part):
+        if start == 0:
             _guess(part, blocks, near, questions.ceilings_TB, banned)
         codes = banned[0] * num_columns + banned[1]
         for t, vectors in enumerate(part):
@@ -240,19 +250,23 @@ def _guess(
     ceilings_TB: np.ndarray,
     banned: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Bounds to begin with: the K-th best of a few passages. Without, all would be looked at."""
+    """Bounds to begin with, without which all of the first block would be looked at: of the maxima
+    of groups of passages the K-th best, which K passages reach."""
     num = near[0].num
-    heads = [v.head(block, max(256, 8 * num)) for v, block in zip(part, blocks, strict=True)]
-    if heads[0].shape[1] < num:
+    scores = [v.copy(block) for v, block in zip(part, blocks, strict=True)]
+    num_questions, num_columns = scores[0].shape
+    num_groups = max(256, 8 * num)
+    if num_columns < num:
         return
-    masked = np.zeros_like(heads[0], dtype=bool)
-    for head, ceilings_B in zip(heads, ceilings_TB, strict=True):
-        masked |= head >= ceilings_B[:, None] - DOUBT
-    inside = banned[1] < masked.shape[1]
-    masked[banned[0][inside], banned[1][inside]] = True
-    for head, nearest in zip(heads, near, strict=True):
-        head[masked] = -np.inf
-        kth = np.partition(head, -num, axis=1)[:, -num]
+    masked = np.zeros_like(scores[0], dtype=bool)
+    for score, ceilings_B in zip(scores, ceilings_TB, strict=True):
+        masked |= score >= (ceilings_B[:, None] - DOUBT).astype(np.float32)
+    masked[banned] = True
+    for score, nearest in zip(scores, near, strict=True):
+        np.copyto(score, -np.inf, where=masked)
+        if size := num_columns // num_groups:
+            score = score[:, : size * num_groups].reshape(num_questions, size, -1).max(axis=1)
+        kth = np.partition(score, -num, axis=1)[:, -num]
         nearest.least_B = kth.astype(np.float64) - 2 * DOUBT
 
 
@@ -300,7 +314,7 @@ def _unrelated(
         taken = np.zeros(size, dtype=bool)
         for vectors, queries in zip(part, questions.vectors, strict=True):
             assert isinstance(vectors, SparseVectors)
-            taken[vectors.nonzero(queries[place])] = True
+            taken[vectors.related(queries[place])] = True
         banned = rows[of == place] - first_row
         taken[banned[(banned >= 0) & (banned < size)]] = True
         free = np.flatnonzero(~taken)

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-from sklearn.pipeline import make_pipeline
+from scipy import sparse
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.preprocessing import normalize as unit_rows
 
 from sdg.corpora import BUNDLED
 from sdg.schema import (
@@ -220,10 +221,30 @@ def pieces(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 def peer_scores(
     pool: Sequence[str], left: Sequence[str], right: Sequence[str], ngrams: tuple[int, int]
 ) -> np.ndarray:
-    """What the lexical teacher should give: scikit-learn's TF-IDF, in float64."""
-    hashed = HashingVectorizer(
-        analyzer="char_wb", ngram_range=ngrams, norm=None, alternate_sign=False, dtype=np.float64
-    )
-    peer = make_pipeline(hashed, TfidfTransformer(sublinear_tf=True)).fit(pool)
-    scores: np.ndarray = (peer.transform(left) @ peer.transform(right).T).toarray()
+    """What the lexical teacher should give: scikit-learn's TF-IDF of its own n-grams, put into as
+    many columns by the same hash; those that most of the pool has left out. In float64."""
+    counter = CountVectorizer(analyzer="char_wb", ngram_range=ngrams).fit([*pool, *left, *right])
+    grams = counter.get_feature_names_out()
+    columns = [hashed(gram) for gram in grams]
+    shape = (len(grams), 2**20)
+    to_column = sparse.csr_matrix((np.ones(len(grams)), (np.arange(len(grams)), columns)), shape)
+    most = max(0.5 * len(pool), 100)
+    rare = np.diff((counter.transform(pool) @ to_column).tocsc().indptr) <= most
+    weights = TfidfTransformer(sublinear_tf=True).fit(counter.transform(pool) @ to_column)
+
+    def vectors(texts: Sequence[str]) -> Any:
+        weighted = TfidfTransformer(norm=None, sublinear_tf=True)
+        weighted.idf_ = weights.idf_ * rare
+        return unit_rows(weighted.transform(counter.transform(texts) @ to_column))
+
+    scores: np.ndarray = (vectors(left) @ vectors(right).T).toarray()
     return scores
+
+
+def hashed(gram: str) -> int:
+    """FNV-1a of the characters, one after another, and of that the high bits (Fibonacci hashing)."""
+    golden, low = 0x9E3779B97F4A7C15, 2**64 - 1
+    value = golden
+    for character in gram:
+        value = (value ^ ord(character)) * 0x100000001B3 & low
+    return (value * golden & low) >> 44

@@ -55,7 +55,7 @@ class DedupeStage(Stage):
     """Drops exact and near duplicates over the whole run."""
 
     name: ClassVar[str] = "dedupe"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     takes = Pair
     gives = Pair
 

@@ -7,18 +7,18 @@ small multilingual models fail.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy import sparse
 
 from sdg.teachers.base import Encoder, Teacher
+from sdg.teachers.ngrams import count_ngrams
 
-# scikit-learn takes seconds to import; workers need it, the driver that checks a profile does not.
-if TYPE_CHECKING:
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-NUM_FEATURES = 2**20
+MAX_DF = 0.5  # share of the texts; what more have, `LexicalEncoder` passes over ...
+MIN_CUT = 100  # ... if these are more than so many: of a few, shares are chance
+FEATURE_BITS = 20
+NUM_FEATURES = 2**FEATURE_BITS
 
 
 class LexicalTeacher(Teacher):
@@ -38,7 +38,9 @@ class LexicalEncoder(Encoder):
     """Character n-gram TF-IDF with hashed features: nothing to learn but document frequencies.
 
     `idf_D` is ln((1 + N) / (1 + df)) + 1 over the N texts it was fitted on, term frequency is
-    1 + ln(tf), rows are L2-normalised, so a dot product is a cosine in [0, 1].
+    1 + ln(tf), rows are L2-normalised, so a dot product is a cosine in [0, 1]. An n-gram that more
+    than half of the texts have counts nothing: on XQuAD in six languages, beside TICO-19, the mean
+    reciprocal rank is .897 without those and .896 with them, for 4.7 times the work.
     """
 
     crosses_languages: ClassVar[bool] = False
@@ -46,19 +48,19 @@ class LexicalEncoder(Encoder):
     def __init__(self, idf_D: np.ndarray, ngrams: tuple[int, int]) -> None:
         self.idf_D = idf_D
         self.ngrams = ngrams
-        self._counts = _counter(ngrams)
 
     @classmethod
     def fit(cls, batches: Iterable[Sequence[str]], ngrams: tuple[int, int]) -> "LexicalEncoder":
         """Count document frequencies over batches of texts, one batch in memory at a time."""
-        counter = _counter(ngrams)
         df_D = np.zeros(NUM_FEATURES, dtype=np.int64)
         num_texts = 0
         for batch in batches:
             if batch:
-                df_D += np.bincount(counter.transform(batch).indices, minlength=NUM_FEATURES)
+                found_BD = count_ngrams(batch, ngrams, FEATURE_BITS)
+                df_D += np.bincount(found_BD.indices, minlength=NUM_FEATURES)
                 num_texts += len(batch)
         idf_D = (np.log((1 + num_texts) / (1 + df_D)) + 1).astype(np.float32)
+        idf_D[df_D > max(MAX_DF * num_texts, MIN_CUT)] = 0
         return cls(idf_D, ngrams)
 
     def encode(self, texts: Sequence[str]) -> sparse.csr_matrix:
@@ -67,8 +69,9 @@ class LexicalEncoder(Encoder):
             return sparse.csr_matrix((0, NUM_FEATURES), dtype=np.float32)
         from sklearn.preprocessing import normalize as unit_rows
 
-        counts_BD = self._counts.transform(texts)
+        counts_BD = count_ngrams(texts, self.ngrams, FEATURE_BITS)
         counts_BD.data = (1 + np.log(counts_BD.data)) * self.idf_D[counts_BD.indices]
+        counts_BD.eliminate_zeros()
         unit_BD: sparse.csr_matrix = unit_rows(counts_BD, copy=False)
         return unit_BD
 
@@ -88,17 +91,3 @@ class LexicalEncoder(Encoder):
         with np.load(path, allow_pickle=False) as file:
             low, high = (int(n) for n in file["ngrams"])
             return cls(file["idf"], (low, high))
-
-
-def _counter(ngrams: tuple[int, int]) -> "HashingVectorizer":
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    return HashingVectorizer(
-        analyzer="char_wb",
-        ngram_range=ngrams,
-        n_features=NUM_FEATURES,
-        alternate_sign=False,  # counts stay counts
-        norm=None,
-        lowercase=True,
-        dtype=np.float32,
-    )

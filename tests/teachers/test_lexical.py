@@ -73,6 +73,22 @@ def test_hashing_costs_little(lang: str) -> None:
     np.testing.assert_allclose(found, peers, atol=0.01)
 
 
+@pytest.mark.parametrize("num", [150, 400])
+def test_what_most_passages_have_says_nothing(num: int) -> None:
+    seeds = [seed.text for lang in ("sw", "ha", "en") for seed in bundled_seeds(lang)]
+    texts = [f"{a} {b}" for a, b in zip(seeds * 9, seeds[7:] * 9, strict=False)][:num]
+    teacher = LexicalEncoder.fit([texts], NGRAMS)
+    found = (teacher.encode(texts) @ teacher.encode(texts).T).toarray()
+    # scikit-learn's own cut: by a share of the texts, but never of 100 or fewer.
+    peer = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=NGRAMS, sublinear_tf=True, max_df=max(num // 2, 100)
+    ).fit(texts)
+    np.testing.assert_allclose(
+        found, (peer.transform(texts) @ peer.transform(texts).T).toarray(), atol=0.01
+    )
+    assert (teacher.idf_D == 0).any()
+
+
 def test_batches_do_not_matter() -> None:
     texts = [seed.text for seed in bundled_seeds("en")]
     whole = LexicalEncoder.fit([texts], NGRAMS)
