@@ -21,6 +21,7 @@ from sdg.vectors import DOUBT, Matrix, SparseVectors, Vectors
 
 COLUMNS = 8192  # passages a block
 MOST_ROWS = 1024  # questions a block
+MOST_PLACED = 2**24  # bytes of sparse vectors' scores: a larger array is new memory every time
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,10 @@ def search(
     """
     # Bytes a question: scores of a block, once more for `_guess`, and masks; sparse vectors' are of
     # all passages.
-    wanted = sum(
-        9 * COLUMNS + 4 * vectors.num_rows * isinstance(vectors, SparseVectors) for vectors in part
-    )
+    placed = sum(4 * vectors.num_rows for vectors in part if isinstance(vectors, SparseVectors))
     threads = _blas_threads()
-    size = max(1, min(MOST_ROWS, memory_mb * 2**20 // max(1, wanted * threads)))
+    size = memory_mb * 2**20 // (9 * COLUMNS * len(part) + placed) // threads
+    size = max(1, min(size, MOST_ROWS, MOST_PLACED // max(1, placed)))
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         found = pool.map(
             lambda places: _search_block(part, first_row, questions.pick(places), num),

@@ -39,22 +39,24 @@ SHARD_ROWS, WANTED, NUM_EVALUATED = 1_000, 3_000.0, 200
 LENGTH = 600  # characters of a passage
 
 
-def pairs_of(texts: dict[str, list[str]], first: int, num: int) -> list[Pair]:
+def pairs_of(texts: dict[str, list[str]], first: int, num: int, a_passage: int) -> list[Pair]:
     """Pairs number `first` on, in all languages by turns."""
-    return [_pair(texts, number) for number in range(first, first + num)]
+    return [_pair(texts, number, a_passage) for number in range(first, first + num)]
 
 
-def _pair(texts: dict[str, list[str]], number: int) -> Pair:
+def _pair(texts: dict[str, list[str]], number: int, a_passage: int) -> Pair:
     """Passages are put together from three places, so that they are as many as are asked for."""
     made_as = number - 11 if number % 12 == 11 else number
     langs = sorted(texts)
-    lang, draw = langs[made_as % len(langs)], random.Random(made_as)
+    of_passage = made_as // a_passage
+    lang, draw = langs[of_passage % len(langs)], random.Random(of_passage)
     parts = []
     for _ in range(3):
         text = draw.choice(texts[lang])
         start = draw.randrange(max(1, len(text) - LENGTH // 3))
         parts.append(text[start : start + LENGTH // 3].strip())
     passage = " ".join(parts)
+    draw = random.Random(made_as)
     start = draw.randrange(max(1, len(passage) - 60))
     query = passage[start : start + 20 + draw.randrange(40)].strip()
     if written := made_as % 2 == 0:  # in other words than the passage's
@@ -75,14 +77,14 @@ def _pair(texts: dict[str, list[str]], number: int) -> Pair:
     )
 
 
-def write_pairs(folder: Path, texts: dict[str, list[str]], num: int) -> Inputs:
+def write_pairs(folder: Path, texts: dict[str, list[str]], num: int, a_passage: int) -> Inputs:
     """Shards of pairs, and of some seeds for the verifier of languages, as stages before gave
     them."""
     pairs, seeds = StageStore(folder / "pairs"), StageStore(folder / "seeds")
     names = [f"{i:05d}" for i in range(-(-num // SHARD_ROWS))]
     for place, name in enumerate(names):
         size = min(SHARD_ROWS, num - place * SHARD_ROWS)
-        table = to_table(pairs_of(texts, place * SHARD_ROWS, size), Pair)
+        table = to_table(pairs_of(texts, place * SHARD_ROWS, size, a_passage), Pair)
         pairs.write(name, size, split(table, [None] * size), 0.0)
     for place, (lang, mine) in enumerate(sorted(texts.items())):
         rows = [make_seed(text, lang=lang) for text in mine[:300]]
@@ -152,12 +154,13 @@ class Memory(threading.Thread):
             self.most = max(self.most, held)
 
 
-def measure(cluster: Cluster, texts: dict[str, list[str]], num: int) -> float:
+def measure(cluster: Cluster, texts: dict[str, list[str]], num: int, a_passage: int) -> float:
     """One size; returns pairs/s."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        inputs = write_pairs(folder, texts, num)
-        evaluated = [pairs_of(texts, 100 * i, 1)[0] for i in range(min(NUM_EVALUATED, num // 100))]
+        inputs = write_pairs(folder, texts, num, a_passage)
+        picked = range(0, 100 * min(NUM_EVALUATED, num // 100), 100)
+        evaluated = [pairs_of(texts, number, 1, a_passage)[0] for number in picked]
         write_evaluation_set(folder / "set", evaluated)
         stages = [
             FilterStage(),
@@ -188,13 +191,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="curate", description=__doc__)
     parser.add_argument("--data", default="", help="folder of Parquet files with a column text")
     parser.add_argument("--sizes", default="10000,100000", help="numbers of pairs")
+    parser.add_argument(
+        "--a-passage", type=int, default=1, help="pairs of each passage: 1 is dearest, runs have 4"
+    )
     args = parser.parse_args()
     texts = read_texts(args.data)
     texts = {lang: mine for lang, mine in texts.items() if len(mine) >= 20}
     print(f"{len(texts)} languages")
     cluster = Cluster(2)
     try:
-        speeds = [measure(cluster, texts, int(size)) for size in args.sizes.split(",")]
+        speeds = [
+            measure(cluster, texts, int(size), args.a_passage) for size in args.sizes.split(",")
+        ]
     finally:
         cluster.close()
     print(f"speed at the largest size over that at the smallest: {speeds[-1] / speeds[0]:.2f}")
