@@ -25,7 +25,7 @@ _CONTROL = regex.compile(r"[\p{Cc}\p{Co}\p{Cs}\p{Cn}--[\n\r\t\x0b\x0c\x85]]", re
 _INVISIBLE = regex.compile(r"[\ufeff\u200b\u2060\u00ad\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SPACE = regex.compile(r"\s+")
 # By character: halves of what a letter of an alphabet says.
-_HALVES = table(
+HALVES = table(
     {
         r"[\p{L}\p{N}\p{M}]": 2,
         r"[\p{Ethiopic}&&[\p{L}\p{N}]]": 3,
@@ -60,7 +60,7 @@ def canonical(text: str) -> str:
 def letters(text: str) -> np.ndarray:
     """The code points of a text's letters, marks and digits (C,) uint32."""
     codes = codes_of(text)
-    return codes[_HALVES().take(codes) > 0]
+    return codes[HALVES().take(codes) > 0]
 
 
 def weight(text: str) -> int:
@@ -69,7 +69,7 @@ def weight(text: str) -> int:
     A Han character says as much as three letters, a syllable sign as much as one and a half or
     two: the ratios of parallel translations' lengths.
     """
-    return int(_HALVES().take(codes_of(text)).sum()) // 2
+    return int(HALVES().take(codes_of(text)).sum()) // 2
 
 
 def contains(text: str, part: str) -> bool:

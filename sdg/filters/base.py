@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sdg import phrases
+from sdg.filters.tally import tally
 from sdg.langid import Verdict
 from sdg.schema import Pair
-from sdg.text import canonical, weight
+from sdg.text import canonical
 
 WRITTEN = "written"  # provenance.strategy of what a language model wrote
 
@@ -60,4 +61,8 @@ def reasons(*names: str, config: type[FilterConfig] = FilterConfig) -> Callable[
 # Several filters ask for the same, and a document's pairs come one after the other.
 plain = lru_cache(maxsize=512)(canonical)
 fold = lru_cache(maxsize=512)(phrases.fold)
-size_of = lru_cache(maxsize=512)(weight)
+
+
+def size_of(text: str) -> int:
+    """`sdg.text.weight` of a text."""
+    return tally(text).weight

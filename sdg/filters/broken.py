@@ -5,8 +5,8 @@ from functools import lru_cache
 import regex
 
 from sdg import phrases
-from sdg.characters import counts, table
 from sdg.filters.base import Candidate, FilterConfig, fold, reasons
+from sdg.filters.tally import NO_CHARACTER, tally
 from sdg.text import weight
 
 _TAG = regex.compile(
@@ -22,11 +22,8 @@ _MOJIBAKE = regex.compile(r"Ã[©¨¡³±§¼¶¤ª«­ ]|â€[™œ¦“”˜\
 
 
 _MARKDOWN = regex.compile(r"\A\s*#{1,6} |\*\*\S[^*]*\*\*|\]\(https?://")
-# Controls, halves of surrogate pairs, private use, and piles of accents.
-MARKS = 5
-_OTHERS = r"[\p{Cc}\p{Cs}\p{Co}--[\n\r\t]]"
-_NO_TEXT = regex.compile(rf"{_OTHERS}|\p{{Mn}}{{{MARKS}}}", regex.V1)
-_NO_LETTER = table({r"\p{Mn}": 1, _OTHERS: 2})
+MARKS = 5  # one upon another: a pile of accents
+_NO_TEXT = regex.compile(rf"{NO_CHARACTER}|\p{{Mn}}{{{MARKS}}}", regex.V1)
 
 
 @reasons("broken_text", "markup")
@@ -39,25 +36,39 @@ def markup(row: Candidate, config: FilterConfig) -> str | None:
     query, positive = row.pair.query, row.pair.positive
     if _is_broken(query) or _is_broken(positive):
         return "broken_text"
-    if _has_markup(positive) or _ENTITY.search(query) or _TAG.search(query):
+    if _has_markup(positive) or _num_entities(query) or _has_tag(query):
         return "markup"
-    if _MARKDOWN.search(query):
+    if any(sign in query for sign in "#*]") and _MARKDOWN.search(query):
         return "markup"
-    return "markup" if _URL.search(query) and not weight(_URL.sub("", query)) else None
+    is_address = any(sign in query for sign in "/.") and _URL.search(query)
+    return "markup" if is_address and not weight(_URL.sub("", query)) else None
 
 
 def _is_broken(text: str) -> bool:
-    _, num_marks, num_others = counts(text, _NO_LETTER, 3)
-    if (num_others or num_marks >= MARKS) and _NO_TEXT.search(text):
+    found = tally(text)
+    if (found.num_broken or found.num_marks >= MARKS) and _NO_TEXT.search(text):
         return True
-    return "\ufffd" in text or _MOJIBAKE.search(text) is not None
+    if text.isascii():
+        return False
+    return "\ufffd" in text or (
+        any(sign in text for sign in "ÃâÐÑ") and _MOJIBAKE.search(text) is not None
+    )
 
 
 def _has_markup(passage: str) -> bool:
     """Tags, or entities: one or two ("&gt; 90 %") spoil no passage."""
-    if "<" in passage and _TAG.search(passage):
-        return True
-    return "&" in passage and len(_ENTITY.findall(passage)) > MAX_ENTITIES
+    return _has_tag(passage) or _num_entities(passage) > MAX_ENTITIES
+
+
+# Looking for a pattern's rarest character first costs next to nothing.
+
+
+def _has_tag(text: str) -> bool:
+    return "<" in text and _TAG.search(text) is not None
+
+
+def _num_entities(text: str) -> int:
+    return len(_ENTITY.findall(text)) if "&" in text else 0
 
 
 _MIXED_WORD = regex.compile(
@@ -65,18 +76,7 @@ _MIXED_WORD = regex.compile(
     r"|\p{Cyrillic}\p{Greek}|\p{Greek}\p{Cyrillic})[\p{L}\p{M}]*"
 )
 MIN_MIXED = 4  # letters of a word; "nм" and "μg" are units
-_SCRIPTS = (
-    *("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Ethiopic", "Devanagari", "Bengali"),
-    *("Tamil", "Telugu", "Thai", "Khmer", "Myanmar", "Georgian", "Armenian", "Hangul"),
-)
-_JAPANESE = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
-_SCRIPT = table(  # by character: 1 and on
-    {
-        **{rf"\p{{{script}}}": place for place, script in enumerate(_SCRIPTS, 1)},
-        _JAPANESE: len(_SCRIPTS) + 1,
-    }
-)
-_LOOK_ALIKE = 3  # so many of the first are each other's letters
+_LOOK_ALIKE = 3  # so many of the first scripts are each other's letters
 MIN_OF_SCRIPT, MANY_SCRIPTS = 2, 4  # letters; scripts
 
 
@@ -92,7 +92,7 @@ def mixed_script(row: Candidate, config: FilterConfig) -> str | None:
 def _is_mixed(text: str) -> bool:
     if text.isascii():
         return False
-    by_script = counts(text, _SCRIPT, len(_SCRIPTS) + 2)[1:]
+    by_script = tally(text).by_script
     if sum(map(bool, by_script[:_LOOK_ALIKE])) > 1 and any(
         len(word[0]) >= MIN_MIXED for word in _MIXED_WORD.finditer(text)
     ):

@@ -55,7 +55,10 @@ class RepetitionConfig(FilterConfig):
 
 
 _MIN_CHARACTERS, _SHORT = 12, 150  # characters
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # of the polynomial; odd
+LONG = 8  # characters of the longer n-grams
+_BASE = 0x9E3779B97F4A7C15  # of their polynomial; odd
+# Two hashes of so many characters make one of twice as many.
+_STEPS = tuple((step, np.uint64(pow(_BASE, step, 2**64))) for step in (1, 2, 4))
 
 
 @reasons("repetition", config=RepetitionConfig)
@@ -77,11 +80,11 @@ def _repeats(text: str, lang: str, config: RepetitionConfig) -> bool:
         bare = plain(text)
         if len(bare) < _MIN_CHARACTERS:
             return False
-        share = _duplicates(bare, 8)
+        share = _duplicates(bare, LONG)
         if _duplicates(bare, 5) >= config.short:
             return True
     else:
-        share = _duplicates_of_long(letters(text.casefold()), 8)
+        share = _duplicates_of_long(letters(text.casefold()))
     if share >= config.any_length:
         return True
     # A sentence that is there twice has n-grams that are, but for the few at its start.
@@ -107,14 +110,13 @@ def _duplicates(text: str, size: int) -> float:
     return 1 - len({text[i : i + size] for i in range(num)}) / num if num > 0 else 0.0
 
 
-def _duplicates_of_long(codes_C: np.ndarray, size: int) -> float:
-    """The same by the n-grams' hashes, polynomials of their code points modulo 2^64."""
-    num = len(codes_C) - size + 1
+def _duplicates_of_long(codes_C: np.ndarray) -> float:
+    """The same, of `LONG` characters, by the hashes: polynomials of code points modulo 2^64."""
+    num = len(codes_C) - LONG + 1
     if num <= 0:
         return 0.0
-    hashes = codes_C[:num].astype(np.uint64)
-    for step in range(1, size):
-        hashes *= _BASE
-        hashes += codes_C[step : step + num]
+    hashes = codes_C.astype(np.uint64)
+    for step, factor in _STEPS:
+        hashes = hashes[:-step] * factor + hashes[step:]
     hashes.sort()
     return int((hashes[1:] == hashes[:-1]).sum()) / num
