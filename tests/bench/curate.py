@@ -1,9 +1,9 @@
 """All curation but mining, at several sizes: `make bench BENCH=curate [DATA=<folder> ARGS=]`.
 
 Pairs are cut out of real texts (a query of a few words, half of them as if a model had written them;
-a passage of 600 characters to each; one pair in twelve a copy of another) and go through filter, dedupe, decontaminate (against 200 of the queries) and mix, as a run
-has them: on a Ray cluster of two processors, shard by shard from disk to disk. No language model and
-no teacher takes part. For each size: pairs/s from the first stage's start to the last one's end, and
+a passage of 600 characters to each; one pair in twelve a copy of another) and go through filter,
+dedupe, decontaminate (against 200 of the queries) and mix, as a run has them: on a Ray cluster of
+two processors, shard by shard from disk to disk. No language model and no teacher takes part. For each size: pairs/s from the first stage's start to the last one's end, and
 the most memory that the driver and the workers held together. `--sizes 10000,100000,1000000` for
 more. The last line is the speed at the largest size over the 3,000 pairs/s that are wanted.
 
@@ -15,13 +15,11 @@ import json
 import random
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import psutil
 import pyarrow as pa
 
 from sdg.cluster import Cluster
@@ -33,6 +31,7 @@ from sdg.stages.mine import MineStage
 from sdg.store import Done, StageStore
 from sdg.text import digest
 from tests.bench.dedupe import read_texts
+from tests.bench.memory import Memory
 from tests.rows import make_pair, make_provenance, make_seed
 
 SHARD_ROWS, WANTED, NUM_EVALUATED = 1_000, 3_000.0, 200
@@ -133,27 +132,6 @@ class Silent:
     def stage_finished(self, stage: str) -> None: ...
 
 
-class Memory(threading.Thread):
-    """The most memory that this process and its workers held, in MB, shared pages left out."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.most, self.over = 0.0, threading.Event()
-
-    def run(self) -> None:
-        me = psutil.Process()
-        while not self.over.wait(1.0):
-            held = 0.0
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    if process == me or "ray::" in " ".join(process.cmdline()):
-                        found = process.memory_info()
-                        held += (found.rss - found.shared) / 2**20
-                except psutil.Error:
-                    continue
-            self.most = max(self.most, held)
-
-
 def measure(cluster: Cluster, texts: dict[str, list[str]], num: int, a_passage: int) -> float:
     """One size; returns pairs/s."""
     with tempfile.TemporaryDirectory() as name:
@@ -170,19 +148,20 @@ def measure(cluster: Cluster, texts: dict[str, list[str]], num: int, a_passage: 
             MixStage(quotas={f"{lang}/retrieval": num // len(texts) // 2 for lang in texts}),
         ]
         runner = Runner(folder / "run", sorted(texts), 0, Silent())
-        memory = Memory()
+        memory = Memory(named="ray::")
         memory.start()
         started = time.monotonic()
         done = runner.run(placed(stages), inputs, cluster)
         seconds = time.monotonic() - started
-        memory.over.set()
-        memory.join()
+        memory.stop()
         parts = "; ".join(
             f"{name} {finished.report.num_in:,} → {finished.report.num_out:,} "
             f"({finished.report.seconds:.1f} s of work)"
             for name, finished in done.items()
         )
-        print(f"{num:>9,} pairs: {num / seconds:,.0f} pairs/s, {memory.most:,.0f} MB\n  {parts}")
+        print(
+            f"{num:>9,} pairs: {num / seconds:,.0f} pairs/s, {memory.together:,.0f} MB\n  {parts}"
+        )
         sys.stdout.flush()
         return num / seconds
 

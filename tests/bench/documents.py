@@ -1,11 +1,12 @@
 """A whole run at several sizes: `make bench BENCH=documents [ARGS="--sizes 1000,10000,100000"]`.
 
 Documents are words of a language's bundled corpus, drawn at random as often as they stand there, so
-that there are as many as are asked for and none is like another; and `python -m pipelines.generate` makes four calls of each as it
-does for a user. For each size: rows/s of every stage from its start to its end, and the most memory
-that the driver held, and all of its processes together. With `--engine openai` the calls go to a
-server here, in a process of its own, that answers at once. The last line is the documents/s at the
-largest size over those at the smallest, of which 1 is linear time.
+that there are as many as are asked for and none is like another; `python -m pipelines.generate`
+makes `--calls` of each, four as it does for a user. For each size: rows/s of every stage from its
+start to its end, and the most memory that the driver held, and all of its processes together. With
+`--engine openai` the calls go to a server here, in a process of its own, that answers at once. The
+last line is the documents/s at the largest size over those at the smallest, of which 1 is linear
+time.
 """
 
 import argparse
@@ -19,28 +20,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from sdg.corpora import BUNDLED
 from sdg.text import word_spans
+from tests.bench.memory import Memory
 from tests.engines.scripted_server import Handler, ok, serving
 from tests.faulty_endpoint import good_query
 
 ROOT = Path(__file__).parents[2]
 SENTENCES, WORDS = 6, 12  # of a document; of a sentence
-POLL_S = 0.5
-
-
-@dataclass
-class Peak:
-    """The most memory held, in MB."""
-
-    driver: float = 0.0
-    together: float = 0.0  # of the driver and all below it, shared pages left out
 
 
 def write_corpus(path: Path, lang: str, num: int) -> None:
@@ -82,7 +72,7 @@ def server() -> Iterator[str]:
         process.kill()
 
 
-def run(folder: Path, arguments: Sequence[str]) -> tuple[float, Peak]:
+def run(folder: Path, arguments: Sequence[str]) -> tuple[float, Memory]:
     """Seconds of a run, and its memory.
 
     Raises:
@@ -90,36 +80,20 @@ def run(folder: Path, arguments: Sequence[str]) -> tuple[float, Peak]:
     """
     command = [sys.executable, "-m", "pipelines.generate", "--run", "r", *arguments]
     command += ["--set", f"runs={folder / 'runs'}"]
-    started, peak = time.monotonic(), Peak()
+    started = time.monotonic()
     environment = {**os.environ, "OPENAI_API_KEY": "sk-none"}
     with (folder / "screen").open("w+b") as screen:
-        process = psutil.Popen(
+        process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=screen, stderr=subprocess.STDOUT
         )
-        while process.poll() is None:
-            look(process, peak)
-            time.sleep(POLL_S)
-        if process.returncode:
+        memory = Memory(process.pid)
+        memory.start()
+        failed = process.wait()
+        memory.stop()
+        if failed:
             screen.seek(0)
             raise SystemExit(screen.read().decode()[-2000:])
-    return time.monotonic() - started, peak
-
-
-def look(process: psutil.Process, peak: Peak) -> None:
-    """Note what is held now where it is more than before."""
-    try:
-        held = process.memory_info()
-        peak.driver = max(peak.driver, held.rss / 2**20)
-        together = (held.rss - held.shared) / 2**20
-        for child in process.children(recursive=True):
-            try:
-                found = child.memory_info()
-                together += (found.rss - found.shared) / 2**20
-            except psutil.Error:
-                continue
-        peak.together = max(peak.together, together)
-    except psutil.Error:
-        return
+    return time.monotonic() - started, memory
 
 
 def stage_seconds(run_dir: Path, stages: Sequence[str]) -> dict[str, float]:
@@ -133,24 +107,24 @@ def stage_seconds(run_dir: Path, stages: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def measure(lang: str, engine: str, url: str, size: int) -> float:
+def measure(lang: str, engine: str, url: str, size: int, calls: int) -> float:
     """One size; returns documents/s."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_corpus(folder / "corpus.jsonl", lang, size)
         arguments = ["--lang", lang, "--corpus", str(folder / "corpus.jsonl"), "--engine", engine]
+        arguments += ["--set", f"stages.render.calls_per_seed={calls}"]
         if url:
             arguments += ["--model", "model-1", "--set", f"engine.base_url={url}"]
             arguments += ["--set", "prompts={retrieval/short_query: 1}"]
-            arguments += ["--set", "stages.render.calls_per_seed=4"]
-        seconds, peak = run(folder, arguments)
+        seconds, memory = run(folder, arguments)
         run_dir = folder / "runs" / "r"
         summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
         taken = stage_seconds(run_dir, [stage["name"] for stage in summary["stages"]])
         print(
             f"{size:,} documents, {summary['calls']:,} calls, {summary['examples']:,} examples: "
-            f"{seconds:.0f} s, {size / seconds:,.0f} documents/s; driver {peak.driver:,.0f} MB, "
-            f"all {peak.together:,.0f} MB"
+            f"{seconds:.0f} s, {size / seconds:,.0f} documents/s; driver {memory.driver:,.0f} MB, "
+            f"all {memory.together:,.0f} MB"
         )
         for stage in summary["stages"]:
             wall = taken[stage["name"]]
@@ -166,14 +140,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="documents", description=__doc__)
     parser.add_argument("--lang", default="sw")
     parser.add_argument("--sizes", default="1000,10000", help="numbers of documents")
+    parser.add_argument("--calls", type=int, default=4, help="of each document")
     parser.add_argument("--engine", default="extractive", choices=("extractive", "openai"))
     args = parser.parse_args()
     sizes = [int(size) for size in args.sizes.split(",")]
     if args.engine == "openai":
         with server() as url:
-            speeds = [measure(args.lang, args.engine, url, size) for size in sizes]
+            speeds = [measure(args.lang, args.engine, url, size, args.calls) for size in sizes]
     else:
-        speeds = [measure(args.lang, args.engine, "", size) for size in sizes]
+        speeds = [measure(args.lang, args.engine, "", size, args.calls) for size in sizes]
     print(f"ratio={speeds[-1] / speeds[0]:.2f}")
 
 
