@@ -32,7 +32,7 @@ class Encoder(ABC):
         """Free what it holds."""
 
 
-class Teacher(BaseModel):
+class Teacher(BaseModel, ABC):
     """A teacher's settings; the section of a profile's `stages.mine.teachers`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,9 +51,9 @@ class Teacher(BaseModel):
     def fit(self, batches: Iterable[Sequence[str]], path: Path) -> None:
         """Optional: learn from the passages that it is to rank, once, into a file."""
 
+    @abstractmethod
     def open(self, path: Path) -> Encoder:
         """Load it; `path` is what `fit` wrote, if it wrote."""
-        raise NotImplementedError
 
 
 class PromptedTeacher(Teacher):
