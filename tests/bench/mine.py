@@ -6,7 +6,8 @@ Same vectors, same rule (7 negatives below 95 % of the positive's score), encodi
 DATA, the questions and contexts of its xquad/*.json as MiniLM sees them; without, unit vectors in
 clusters. Either way 14,280 questions on 2,880 contexts in 12 languages (XQuAD's, twice over, the
 second time with noise on the vectors); --large has 100,000 on 200,000 in clusters. What the negatives
-must not be is planted: translations of each context, copies, questions with two answers.
+must not be is planted: translations of each context, copies, questions with two answers. Ours is on
+a GPU if there is one, the peer, which gets its vectors as arrays, on the CPU.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from datasets import Dataset
 from scipy import sparse
 
 from sdg.search import Questions, ban, merge, search
-from sdg.vectors import DenseVectors, dots
+from sdg.vectors import dense_vectors, dots
 
 NUM = 7
 SHARE = 0.95
@@ -159,7 +160,7 @@ def ours(corpus: Corpus) -> Dataset:
         turns_B=np.arange(len(corpus.queries)) % num_rows,
         num_rows=num_rows,
     )
-    part = search([DenseVectors(corpus.contexts)], 0, questions, NUM, MEMORY_MB)
+    part = search([dense_vectors(corpus.contexts)], 0, questions, NUM, MEMORY_MB)
     found = merge([part], questions, NUM)
     bounds = np.searchsorted(found.question_M, np.arange(len(corpus.queries) + 1))
     full = np.flatnonzero(np.diff(bounds) == NUM)
