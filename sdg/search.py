@@ -82,8 +82,7 @@ def search(
         first_row: place of the part's first passage among all.
         memory_mb: taken at most for scores (of a sparse teacher's, if one question's fit).
     """
-    # Bytes a question: scores of a block, once more for `_guess`, and masks; sparse vectors' are of
-    # all passages.
+    # Bytes a question: scores of a block, and masks; sparse vectors' are of all passages.
     placed = sum(4 * vectors.num_rows for vectors in part if isinstance(vectors, SparseVectors))
     threads = _blas_threads()
     size = memory_mb * 2**20 // (9 * COLUMNS * len(part) + placed) // threads
@@ -251,17 +250,19 @@ def _guess(
     banned: tuple[np.ndarray, np.ndarray],
 ) -> None:
     """Bounds to begin with, without which all of the first block would be looked at: of the maxima
-    of groups of passages the K-th best, which K passages reach."""
+    of groups of a sample's passages the K-th best, which K passages reach."""
     num = near[0].num
-    scores = [v.copy(block) for v, block in zip(part, blocks, strict=True)]
-    num_questions, num_columns = scores[0].shape
     num_groups = max(256, 8 * num)
+    step = max(1, blocks[0].shape[1] // (8 * num_groups))
+    scores = [v.sample(block, step) for v, block in zip(part, blocks, strict=True)]
+    num_questions, num_columns = scores[0].shape
     if num_columns < num:
         return
     masked = np.zeros_like(scores[0], dtype=bool)
     for score, ceilings_B in zip(scores, ceilings_TB, strict=True):
         masked |= score >= (ceilings_B[:, None] - DOUBT).astype(np.float32)
-    masked[banned] = True
+    inside = banned[1] % step == 0
+    masked[banned[0][inside], banned[1][inside] // step] = True
     for score, nearest in zip(scores, near, strict=True):
         np.copyto(score, -np.inf, where=masked)
         if size := num_columns // num_groups:

@@ -17,6 +17,7 @@ Matrix: TypeAlias = Any  # np.ndarray or sparse.csr_matrix; rows are unit vector
 
 DIGITS = 6  # of a score; vectors that are alike score alike
 DOUBT = 1e-5  # more than float32 is wrong by in a dot product of unit vectors
+FREE = 0.25  # of a GPU's free memory, that vectors may stay in
 CHUNK = 4096  # candidates whose scores are computed anew at once
 
 
@@ -49,8 +50,8 @@ class Vectors(ABC):
         """How many of a block's scores are above each question's own."""
 
     @abstractmethod
-    def copy(self, block: Any) -> np.ndarray:
-        """A block's scores (B, columns)."""
+    def sample(self, block: Any, step: int) -> np.ndarray:
+        """A copy of every `step`-th column of a block."""
 
     def exact(
         self, queries_BD: Matrix, questions: np.ndarray, rows: np.ndarray, found: np.ndarray
@@ -78,8 +79,8 @@ class _Arrays(Vectors):
     def num_above(self, block: Any, own_B: np.ndarray) -> np.ndarray:
         return np.count_nonzero(block > own_B[:, None].astype(np.float32), axis=1)
 
-    def copy(self, block: Any) -> np.ndarray:
-        return np.array(block)
+    def sample(self, block: Any, step: int) -> np.ndarray:
+        return np.array(block[:, ::step], order="C")
 
 
 class SparseVectors(_Arrays):
@@ -159,12 +160,13 @@ def dots(left: Matrix, right: Matrix) -> np.ndarray:
 
 
 class TorchVectors(DenseVectors):
-    """Dense vectors that are searched on a device of torch's, to which they go block by block: the
-    GPU's memory may be the teachers'."""
+    """Dense vectors that are searched on a device of torch's, where they stay, or go block by
+    block."""
 
-    def __init__(self, rows_ND: np.ndarray, device: str) -> None:
+    def __init__(self, rows_ND: np.ndarray, device: str, *, stay: bool) -> None:
         super().__init__(rows_ND)
         self.device = device
+        self._there_ND = self._there(rows_ND) if stay else None
 
     def _there(self, array: np.ndarray) -> Any:
         import torch
@@ -175,6 +177,8 @@ class TorchVectors(DenseVectors):
         return self._there(queries_BD)
 
     def block(self, queries: Any, start: int, stop: int) -> Any:
+        if self._there_ND is not None:
+            return queries @ self._there_ND[start:stop].T
         return queries @ self._there(self.rows_ND[start:stop]).T
 
     def between(
@@ -193,12 +197,15 @@ class TorchVectors(DenseVectors):
         above = block > self._there(own_B.astype(np.float32)[:, None])
         return np.asarray(above.sum(dim=1).cpu().numpy())
 
-    def copy(self, block: Any) -> np.ndarray:
-        return np.array(block.cpu().numpy())
+    def sample(self, block: Any, step: int) -> np.ndarray:
+        return np.array(block[:, ::step].cpu().numpy())
 
 
 def dense_vectors(rows_ND: np.ndarray) -> DenseVectors:
-    """On a GPU if there is one."""
+    """On a GPU if there is one; most of its memory is left to others, which may be the teachers."""
     import torch
 
-    return TorchVectors(rows_ND, "cuda") if torch.cuda.is_available() else DenseVectors(rows_ND)
+    if not torch.cuda.is_available():
+        return DenseVectors(rows_ND)
+    free, _ = torch.cuda.mem_get_info()
+    return TorchVectors(rows_ND, "cuda", stay=rows_ND.nbytes < FREE * free)

@@ -194,11 +194,12 @@ def test_blocks_and_memory_do_not_matter(kinds: str, monkeypatch: pytest.MonkeyP
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
 
 
+@pytest.mark.parametrize("stay", [True, False])
 @pytest.mark.parametrize("kinds", ["d", "ds"])
-def test_a_device_of_torch_gives_the_same(kinds: str) -> None:
+def test_a_device_of_torch_gives_the_same(kinds: str, stay: bool) -> None:
     pytest.importorskip("torch")
     case = make_case(7, 5000, 9, kinds, 8)
-    on_device = replace(case, dense=partial(TorchVectors, device="cpu"))
+    on_device = replace(case, dense=partial(TorchVectors, device="cpu", stay=stay))
     check(on_device, on_device.search(10, 3000))
 
 
