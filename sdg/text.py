@@ -10,7 +10,7 @@ import itertools
 import os
 import random
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -70,6 +70,13 @@ def weight(text: str) -> int:
     two: the ratios of parallel translations' lengths.
     """
     return int(HALVES().take(codes_of(text)).sum()) // 2
+
+
+def weights(texts: Sequence[str]) -> np.ndarray:
+    """The weight of each of many texts (B,), looked up all at once."""
+    halves_C = np.append(0, np.cumsum(_HALVES().take(codes_of("".join(texts))), dtype=np.int64))
+    ends_B = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+    return np.diff(halves_C[ends_B], prepend=0) // 2
 
 
 def contains(text: str, part: str) -> bool:

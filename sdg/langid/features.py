@@ -20,8 +20,8 @@ from scipy import sparse
 from sdg.langid.policy import OPENERS
 
 _RESET = b"\xff"  # stands in no UTF-8, so it takes the automaton back to its start
-_LOOK_BACK = 8  # bytes; no n-gram is longer than 6, so a walk may start anywhere so far before
-_BLOCK = 128  # bytes walked in one go
+_LOOK_BACK = 6  # bytes; no n-gram is longer, so a walk may start anywhere so far before
+_BLOCK = 32  # bytes walked in one go: fewer steps, the more of them are looked at twice
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,36 @@ class Features:
 
     def replaced(self, places: Sequence[int], others: "Features") -> "Features":
         """With those of other texts in the places of some."""
-        texts = list(np.split(np.arange(len(self.ids_N)), self.starts_B[1:-1]))
-        theirs = np.split(np.arange(len(others.ids_N)) + len(self.ids_N), others.starts_B[1:-1])
-        for place, text in zip(places, theirs, strict=True):
-            texts[place] = text
-        taken = np.concatenate(texts)
+        from_B, num_B = self.starts_B[:-1].copy(), self.num_B
+        from_B[places], num_B[places] = others.starts_B[:-1] + len(self.ids_N), others.num_B
+        starts_B = np.append(0, np.cumsum(num_B))
+        taken = np.arange(starts_B[-1]) + np.repeat(from_B - starts_B[:-1], num_B)
         num_bytes_B = self.num_bytes_B.copy()
         num_bytes_B[places] = others.num_bytes_B
         return Features(
             np.concatenate([self.ids_N, others.ids_N])[taken],
-            np.cumsum([0, *map(len, texts)]),
+            starts_B,
             num_bytes_B,
             np.concatenate([self.in_name_N, others.in_name_N])[taken],
         )
+
+    def of(self, chosen_B: np.ndarray) -> "Features":
+        """Those of some of the texts, by a mask."""
+        chosen_N = np.repeat(chosen_B, self.num_B)
+        return Features(
+            self.ids_N[chosen_N],
+            np.append(0, np.cumsum(self.num_B[chosen_B])),
+            self.num_bytes_B[chosen_B],
+            self.in_name_N[chosen_N],
+        )
+
+    def sums(self, values_N: np.ndarray) -> np.ndarray:
+        """The sum of each text's values, (B,) float64."""
+        # A last value stands in for texts without n-grams at the end, which then count as none.
+        sums_B: np.ndarray = np.add.reduceat(
+            np.append(values_N, values_N.dtype.type(0)), self.starts_B[:-1], dtype=np.float64
+        )
+        return np.where(self.num_B > 0, sums_B, 0.0)
 
     def rows_N(self) -> np.ndarray:
         """The text that each n-gram is of."""
@@ -95,16 +112,17 @@ class Background:
         num_blocks = -(-len(data) // size)
         padded = np.frombuffer(
             _RESET * _LOOK_BACK + data + _RESET * (num_blocks * size - len(data)), dtype=np.uint8
-        ).astype(np.int64)
-        at = np.arange(num_blocks) * size
-        row = np.full(num_blocks, self._row[0])
+        )
+        windows = np.lib.stride_tricks.sliding_window_view(padded, size + _LOOK_BACK)[::size]
+        steps = np.ascontiguousarray(windows.T, dtype=np.int64)
+        at = np.full(num_blocks, self._row[0])
         states = np.empty((size + _LOOK_BACK, num_blocks), dtype=np.int32)
-        for step, state in enumerate(states):
+        for bytes_, state in zip(steps, states, strict=True):
+            at += bytes_
             # Every index is within bounds by the model's make; "clip" spares numpy the check.
-            self._next.take(row + padded.take(at + step, mode="clip"), out=state, mode="clip")
-            row = self._row.take(state, mode="clip")
-        found = self._found.take(states[_LOOK_BACK:])
-        return found.T.reshape(-1)[: len(data)]
+            self._next.take(at, out=state, mode="clip")
+            self._row.take(state, out=at, mode="clip")
+        return self._found.take(states[_LOOK_BACK:].T, mode="clip").reshape(-1)[: len(data)]
 
 
 _IS_CAPITAL = np.zeros(256, dtype=bool)
@@ -119,19 +137,22 @@ _OPENERS = frozenset(word.encode() for word in OPENERS)
 def _in_names(data: bytes) -> np.ndarray:
     """Which bytes are of a word that begins with a Latin capital, and is not in `OPENERS`."""
     bytes_ = np.frombuffer(data, dtype=np.uint8)
-    in_word = _IN_WORD[bytes_]
+    in_word = _IN_WORD.take(bytes_)
     turns = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1  # no word is first or last: `_RESET`
-    starts, ends = turns[::2], turns[1::2]
-    is_name = _IS_CAPITAL[bytes_[starts]]
-    names = np.repeat(np.tile([False, True], len(starts))[: len(turns)], np.diff(turns, prepend=0))
-    names = np.concatenate([names, np.zeros(len(data) - len(names), dtype=bool)])
-    names[names] = np.repeat(is_name, ends - starts)
-    for start, end in zip(starts[is_name].tolist(), ends[is_name].tolist(), strict=True):
+    is_name = _IS_CAPITAL.take(bytes_.take(turns[::2]))
+    starts, ends = turns[::2][is_name], turns[1::2][is_name]
+    names = np.zeros(len(data), dtype=np.int8)
+    names[starts], names[ends] = 1, -1
+    names = np.cumsum(names, dtype=np.int8).view(bool)
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         word = data[start:end]
-        for part in word.split(b"'") if b"'" in word else (word,):
-            if part in _OPENERS:
-                names[start : start + len(part)] = False
-            start += len(part) + 1
+        if word in _OPENERS:
+            names[start:end] = False
+        elif b"'" in word:
+            for part in word.split(b"'"):
+                if part in _OPENERS:
+                    names[start : start + len(part)] = False
+                start += len(part) + 1
     return names
 
 
@@ -139,6 +160,8 @@ def _encode(text: str) -> bytes:
     """As py3langid does."""
     if text.isupper():
         text = text.lower()
+    if text.isascii():
+        return text.encode()
     return unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")
 
 
@@ -159,17 +182,51 @@ def background() -> Background:
     )
 
 
-def log_counts(found: Features, num_features: int) -> sparse.csr_matrix:
-    """ln(1 + count) of every n-gram in every text, (B, F) float32: what py3langid weighs by."""
-    keys_N = found.rows_N() * num_features + found.ids_N
-    keys_N.sort()
-    first = np.flatnonzero(np.concatenate([[True], keys_N[1:] != keys_N[:-1]])[: len(keys_N)])
-    keys, counts = keys_N[first], np.diff(first, append=len(keys_N))
+@dataclass(frozen=True)
+class Counts:
+    """ln(1 + count) of every n-gram in every text: what py3langid weighs by."""
+
+    ids_U: np.ndarray  # the n-grams that are in any of the texts
+    logs_BU: sparse.csc_matrix  # float32
+
+    def __matmul__(self, table_F: np.ndarray) -> np.ndarray:
+        """Products with the rows of a table of all n-grams: (F, K) -> (B, K), (F,) -> (B,).
+
+        A row is read once for all texts, which share most of what they are made of.
+        """
+        product: np.ndarray = self.logs_BU @ table_F.take(self.ids_U, axis=0, mode="clip")
+        return product
+
+    def totals(self) -> np.ndarray:
+        """The sum of each text's, (B,) float64."""
+        num_texts = self.logs_BU.shape[0]
+        return np.bincount(self.logs_BU.indices, self.logs_BU.data, minlength=num_texts)
+
+
+def log_counts(found: Features, num_features: int) -> Counts:
+    """The n-grams of texts as py3langid weighs them."""
     num_texts = len(found.num_B)
-    indptr = np.searchsorted(keys, np.arange(num_texts + 1) * num_features)
-    ids = keys - np.repeat(np.arange(num_texts) * num_features, np.diff(indptr))
-    values = np.log1p(counts, dtype=np.float32)
-    return sparse.csr_matrix((values, ids, indptr), shape=(num_texts, num_features))
+    dtype = np.uint32 if num_features * num_texts < 1 << 32 else np.uint64  # half sorts in half
+    keys_N: np.ndarray = found.ids_N.astype(dtype)
+    keys_N *= num_texts
+    keys_N += found.rows_N().astype(dtype)
+    keys_N.sort()
+    first = _first_of_each(keys_N)
+    keys, counts = keys_N[first], np.diff(first, append=len(keys_N))
+    ids = keys // num_texts
+    rows = (keys - ids * num_texts).astype(np.int32)
+    at_U = _first_of_each(ids)
+    # There are few counts, and a logarithm is slow.
+    logs = np.log1p(np.arange(counts.max(initial=0) + 1), dtype=np.float32).take(counts)
+    indptr = np.append(at_U, len(ids)).astype(np.int32)
+    return Counts(ids[at_U], sparse.csc_matrix((logs, rows, indptr), shape=(num_texts, len(at_U))))
+
+
+def _first_of_each(sorted_N: np.ndarray) -> np.ndarray:
+    """Where each value of sorted ones is first."""
+    is_first = np.ones(len(sorted_N), dtype=bool)
+    np.not_equal(sorted_N[1:], sorted_N[:-1], out=is_first[1:])
+    return np.flatnonzero(is_first)
 
 
 def strongest_segment(gains_N: np.ndarray, found: Features) -> np.ndarray:

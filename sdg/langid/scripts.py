@@ -1,9 +1,13 @@
 """Is most of a text written in a script that its language is written in?"""
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
+import numpy as np
 import regex
 
+from sdg.characters import NUM_CODES, codes_of, table, text_of
 from sdg.langid.policy import Policy
 from sdg.text import weight
 
@@ -13,30 +17,76 @@ MIN_SHARE, MIN_SHARE_BESIDE_LATIN = 0.5, 0.25
 NAME_LETTERS = 10  # a text of so few Latin letters may be a brand or a person, in any language
 WINDOW = 160  # characters looked at from either end of a long text, and between
 
-_LETTER = regex.compile(r"[[\p{L}\p{M}]--[\p{Script=Common}\p{Script=Inherited}]]+", regex.V1)
 _ANY_LETTER = regex.compile(r"[\p{L}\p{M}]+")
 _LATIN = regex.compile(r"\p{Script=Latin}+")
+_OWN, _STRANGE, _STRANGE_LATIN = 1, 2, 3  # letters, by whether the language is written in them
+_IS_LETTER = table({r"[[\p{L}\p{M}]--[\p{Script=Common}\p{Script=Inherited}]]": 1})
+
+
+class Scripts(NamedTuple):
+    """What scripts each of B texts is in."""
+
+    strange_B: np.ndarray  # bool: it has letters of scripts that are not the language's
+    foreign_B: np.ndarray  # bool: most are, in the text or in a window of it
+
+
+def scripts_of(texts: Sequence[str], policy: Policy) -> Scripts:
+    """Which texts are in foreign scripts, or have windows that are. Windows find a text that turns
+    into another language, as a cut translation does."""
+    kinds_C = _kinds(policy.foreign).take(codes_of("".join(texts)))
+    ends_B = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+    strange = np.flatnonzero(kinds_C >= _STRANGE)
+    strange_B = np.diff(np.searchsorted(strange, ends_B), prepend=0) > 0
+    foreign_B = np.zeros(len(texts), dtype=bool)
+    of_text: list[int] = []
+    starts: list[int] = []
+    for i in np.flatnonzero(strange_B).tolist():
+        first = int(ends_B[i]) - len(texts[i])
+        more = range(first, first + max(1, len(texts[i]) - WINDOW // 2), WINDOW)
+        starts += more
+        of_text += [i] * len(more)
+    if starts:
+        starts_W = np.array(starts)
+        ends_W = np.minimum(starts_W + WINDOW, ends_B[of_text])
+        foreign_B[np.array(of_text)[_are_foreign(kinds_C, starts_W, ends_W, policy)]] = True
+    return Scripts(strange_B, foreign_B)
 
 
 def is_foreign(text: str, policy: Policy) -> bool:
     """True where most letters of a text, or of a window of it, are of scripts that are not the
-    language's. Windows find a text that turns into another language, as a cut translation does."""
-    if not policy.foreign.search(text):
-        return False
-    starts = range(0, max(1, len(text) - WINDOW // 2), WINDOW)
-    return any(_is_foreign(text[start : start + WINDOW], policy) for start in starts)
+    language's."""
+    return bool(scripts_of([text], policy).foreign_B[0])
 
 
-def _is_foreign(text: str, policy: Policy) -> bool:
-    strange = "".join(policy.foreign.findall(text))
-    if not strange:
-        return False
-    letters = sum(map(len, _LETTER.findall(text)))
-    own = letters - len(strange)
-    latin = sum(map(len, _LATIN.findall(strange)))
-    if not policy.latin and 2 * latin > len(strange):
-        return own < MIN_SHARE_BESIDE_LATIN * letters and letters > NAME_LETTERS
-    return own < MIN_SHARE * letters
+def _are_foreign(
+    kinds_C: np.ndarray, starts_W: np.ndarray, ends_W: np.ndarray, policy: Policy
+) -> np.ndarray:
+    """Which windows are in foreign scripts, (W,) bool."""
+
+    def count(kind: int) -> np.ndarray:
+        sums_C = np.append(0, np.cumsum(kinds_C >= kind, dtype=np.int32))
+        return sums_C[ends_W] - sums_C[starts_W]
+
+    letters_W, strange_W, latin_W = map(count, (_OWN, _STRANGE, _STRANGE_LATIN))
+    own_W = letters_W - strange_W
+    foreign_W: np.ndarray = own_W < MIN_SHARE * letters_W
+    if not policy.latin:
+        may_be_name_W = 2 * latin_W > strange_W
+        beside_W = (own_W < MIN_SHARE_BESIDE_LATIN * letters_W) & (letters_W > NAME_LETTERS)
+        foreign_W = np.where(may_be_name_W, beside_W, foreign_W)
+    return foreign_W & (strange_W > 0)
+
+
+@lru_cache(maxsize=64)
+def _kinds(foreign: regex.Pattern[str]) -> np.ndarray:
+    """By code point: a letter of the language's scripts, of another, of foreign Latin, or none."""
+    letters = text_of(np.flatnonzero(_IS_LETTER()).astype(np.uint32))
+    strange = "".join(foreign.findall(letters))
+    kinds = np.zeros(NUM_CODES, np.uint8)
+    kinds[codes_of(letters)] = _OWN
+    kinds[codes_of(strange)] = _STRANGE
+    kinds[codes_of("".join(_LATIN.findall(strange)))] = _STRANGE_LATIN
+    return kinds
 
 
 def letters_of(text: str) -> str:

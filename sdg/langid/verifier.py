@@ -34,8 +34,8 @@ import numpy as np
 from sdg.langid.features import Features, background, log_counts, strongest_segment
 from sdg.langid.fitted import MAX_TURN_EACH, MIN_TURN_EACH, MOST, Fitted, fit, load, save
 from sdg.langid.policy import Policy, policy
-from sdg.langid.scripts import is_foreign, is_unusual, share_of_new
-from sdg.text import weight
+from sdg.langid.scripts import is_unusual, scripts_of, share_of_new
+from sdg.text import weights
 
 WRONG_SCRIPT = "wrong_script"
 WRONG_LANGUAGE = "wrong_language"
@@ -47,6 +47,7 @@ BATCH_BYTES = 400_000  # of text scored at once: 60 MB of working memory
 # n-grams, and more for each n-gram (see `Fitted.turn_each`): a longer text has more names and
 # quotations in it.
 TURN, MAX_TURN = 12.0, 200.0
+SLACK = 1.0001  # for the rounding of a bound
 SENTENCE = 100  # n-grams: about one
 IN_NAME = 0.3  # of its gain counts, where an n-gram is in a word that begins with a capital
 # A stranger's lead, over the square root of the text's bytes; more by so much over its n-grams, for
@@ -88,7 +89,8 @@ class _View:
     exact: bool  # own columns are of the language itself
     known: bool  # ... and one of them is py3langid's
     gains_OF: np.ndarray  # over the mix, a row for each of `own`
-    turns_FP: np.ndarray  # gain of each pivot over the language
+    turns_PF: np.ndarray  # gain of each pivot over the language
+    most_F: np.ndarray  # the greatest of them, or 0
     fitted: Fitted | None
 
 
@@ -126,29 +128,32 @@ class Verifier:
 
     def check(self, texts: Sequence[str], lang: str) -> list[Verdict]:
         """A verdict for each text, of which all should be in one language."""
-        view, verdicts = self._view(lang), [_UNVERIFIED] * len(texts)
-        asked: list[tuple[int, str]] = []
-        for i, text in enumerate(texts):
-            if is_foreign(text, view.policy):
-                verdicts[i] = Verdict(WRONG_SCRIPT, True)
-            elif weight(text[:ENOUGH]) >= MIN_WEIGHT:
-                asked.append((i, text))
-        for batch in _batches(asked):
-            found = self._check([text for _, text in batch], view)
-            for (i, _), verdict in zip(batch, found, strict=True):
+        view = self._view(lang)
+        return [found for batch in _batches(texts) for found in self._check(batch, view)]
+
+    def _check(self, texts: Sequence[str], view: _View) -> list[Verdict]:
+        scripts = scripts_of(texts, view.policy)
+        asked_B = ~scripts.foreign_B & (weights([text[:ENOUGH] for text in texts]) >= MIN_WEIGHT)
+        wrong = Verdict(WRONG_SCRIPT, True)
+        verdicts = [wrong if foreign else _UNVERIFIED for foreign in scripts.foreign_B.tolist()]
+        if asked := np.flatnonzero(asked_B).tolist():
+            found = self._scored([texts[i] for i in asked], scripts.strange_B[asked_B], view)
+            for i, verdict in zip(asked, found, strict=True):
                 verdicts[i] = verdict
         return verdicts
 
-    def _check(self, texts: Sequence[str], view: _View) -> list[Verdict]:
+    def _scored(self, texts: Sequence[str], strange_B: np.ndarray, view: _View) -> list[Verdict]:
+        """Verdicts on texts in the language's scripts; `strange_B`: with letters of others too."""
         found = background().find(texts)
-        turned_B = self._turns(found, view)
+        turned_B = self._turned(found, view)
         if not view.own:
             return [Verdict(WRONG_LANGUAGE, True) if turned else _UNVERIFIED for turned in turned_B]
         unusual_B = np.array([is_unusual(text, view.policy) for text in texts])
         # Letters of foreign scripts, names for the most part, say nothing for or against.
-        plain = [view.policy.foreign.sub(" ", text) for text in texts]
-        changed = [i for i, text in enumerate(texts) if plain[i] != text]
-        if changed:
+        plain = list(texts)
+        if changed := np.flatnonzero(strange_B).tolist():
+            for i in changed:
+                plain[i] = view.policy.foreign.sub(" ", texts[i])
             found = found.replaced(changed, background().find([plain[i] for i in changed]))
         leads = self._leads(found, view)
         likeness_B = _likeness(found, view)
@@ -162,21 +167,26 @@ class Verifier:
             wrong_B |= leads.kin_B > KIN
         return [
             Verdict(WRONG_LANGUAGE, True) if wrong else _UNVERIFIED if doubtful else _VERIFIED
-            for wrong, doubtful in zip(wrong_B, doubtful_B, strict=True)
+            for wrong, doubtful in zip(wrong_B.tolist(), doubtful_B.tolist(), strict=True)
         ]
 
-    def _turns(self, found: Features, view: _View) -> np.ndarray:
+    def _turned(self, found: Features, view: _View) -> np.ndarray:
         """Which texts turn into a pivot, (B,) bool."""
         each = view.fitted.turn_each if view.fitted else MAX_TURN_EACH
-        turned_B: np.ndarray = _turns(found, view) > np.minimum(TURN + each * found.num_B, MAX_TURN)
+        limit_B = np.minimum(TURN + each * found.num_B, MAX_TURN)
+        # The sum of all gains, each of the pivot that gains most, is more than any stretch of one
+        # has, and shows of most texts that they turn into none.
+        turned_B: np.ndarray = SLACK * found.sums(_of_names(view.most_F, found)) > limit_B
+        if turned_B.any():
+            turned_B[turned_B] = _turns(found.of(turned_B), view) > limit_B[turned_B]
         return turned_B
 
     def _turn_each(self, texts: Sequence[str], lang: str) -> float:
         """By how much each n-gram raises the limit on turns into a pivot, so that most sentences of
         a corpus stay below."""
         view, each = self._view(lang), [np.zeros(1)]
-        for batch in _batches(list(enumerate(texts))):
-            found = background().find([text for _, text in batch])
+        for batch in _batches(texts):
+            found = background().find(batch)
             starts = np.arange(0, len(found.ids_N), SENTENCE)
             if len(starts) > 1:
                 parts = replace(found, starts_B=np.append(starts, len(found.ids_N)))
@@ -192,7 +202,7 @@ class Verifier:
         own_B = scores_BC[:, view.own].max(axis=1)
         scale_B = np.sqrt(np.maximum(found.num_bytes_B, 1))
         stranger_B = scores_BC[:, view.others].max(axis=1)
-        weights_B = np.maximum(np.asarray(counts_BF.sum(axis=1)).ravel(), 1)
+        weights_B = np.maximum(counts_BF.totals(), 1)
         gain_B = (stranger_B - counts_BF @ model.log_mix_F) / weights_B
         if not view.kin:
             nobody_B = np.full(len(own_B), -np.inf)
@@ -223,7 +233,7 @@ class Verifier:
             BACKGROUND_SHARE + (1 - BACKGROUND_SHARE) * np.mean(shares, axis=0)
         )
         pivots = model.columns(frozenset(found.pivots))
-        turns = [model.log_FC[:, i] - log_written_F for i in pivots]
+        turns_PF = np.array([model.log_FC[:, i] - log_written_F for i in pivots], dtype=np.float32)
         return _View(
             policy=found,
             own=own,
@@ -232,7 +242,8 @@ class Verifier:
             exact=exact,
             known=bool(model.columns(found.own)),
             gains_OF=np.array(gains, dtype=np.float32),
-            turns_FP=np.stack(turns, axis=1).astype(np.float32),
+            turns_PF=turns_PF,
+            most_F=turns_PF.max(axis=0, initial=0.0),
             fitted=self.fitted[list(self.fitted)[codes.index(found.code)]]
             if found.code in codes
             else None,
@@ -252,11 +263,18 @@ class Verifier:
 def _turns(found: Features, view: _View) -> np.ndarray:
     """The gain of the strongest stretch of each text in a pivot, (B,)."""
     strongest_B = np.zeros(len(found.num_B))
-    gains_NP = view.turns_FP[found.ids_N]
-    gains_NP[found.in_name_N[:, None] & (gains_NP > 0)] *= IN_NAME
-    for gains_N in gains_NP.T:
+    for gains_F in view.turns_PF:
+        gains_N = _of_names(gains_F, found)
         strongest_B = np.maximum(strongest_B, strongest_segment(gains_N, found))
     return strongest_B
+
+
+def _of_names(gains_F: np.ndarray, found: Features) -> np.ndarray:
+    """Gains of what was found (N,), of which a name's count less."""
+    gains_N = gains_F.take(found.ids_N, mode="clip")
+    of_names = gains_N[found.in_name_N]
+    gains_N[found.in_name_N] = np.minimum(of_names, of_names * IN_NAME)
+    return gains_N
 
 
 def _in_new_letters(texts: Sequence[str], view: _View) -> np.ndarray:
@@ -270,20 +288,19 @@ def _in_new_letters(texts: Sequence[str], view: _View) -> np.ndarray:
 
 def _likeness(found: Features, view: _View) -> np.ndarray:
     """Mean gain of a text's n-grams over the mix of all languages, (B,)."""
-    rows_N, num_B = found.rows_N(), len(found.num_B)
-    sums = [np.bincount(rows_N, gains_F[found.ids_N], minlength=num_B) for gains_F in view.gains_OF]
+    sums = [found.sums(gains_F.take(found.ids_N, mode="clip")) for gains_F in view.gains_OF]
     likeness: np.ndarray = np.max(sums, axis=0) / np.maximum(found.num_B, 1)
     return likeness
 
 
-def _batches(items: Sequence[tuple[int, str]]) -> list[list[tuple[int, str]]]:
+def _batches(texts: Sequence[str]) -> list[list[str]]:
     """Texts in runs of about `BATCH_BYTES`."""
-    batches: list[list[tuple[int, str]]] = []
+    batches: list[list[str]] = []
     size = BATCH_BYTES
-    for item in items:
+    for text in texts:
         if size >= BATCH_BYTES:
             batches.append([])
             size = 0
-        batches[-1].append(item)
-        size += 3 * len(item[1])
+        batches[-1].append(text)
+        size += 3 * len(text)
     return batches
