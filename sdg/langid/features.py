@@ -11,7 +11,7 @@ Shapes: N features found, over all texts; B texts; F features of the model; C co
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -33,14 +33,14 @@ class Features:
     num_bytes_B: np.ndarray
     in_name_N: np.ndarray  # bool: it ends in a word that may be a name, as its capital says
 
-    @property
+    @cached_property
     def num_B(self) -> np.ndarray:
         """How many n-grams each text has."""
         return np.diff(self.starts_B)
 
     def replaced(self, places: Sequence[int], others: "Features") -> "Features":
         """With those of other texts in the places of some."""
-        from_B, num_B = self.starts_B[:-1].copy(), self.num_B
+        from_B, num_B = self.starts_B[:-1].copy(), self.num_B.copy()
         from_B[places], num_B[places] = others.starts_B[:-1] + len(self.ids_N), others.num_B
         starts_B = np.append(0, np.cumsum(num_B))
         taken = np.arange(starts_B[-1]) + np.repeat(from_B - starts_B[:-1], num_B)
@@ -180,6 +180,12 @@ def background() -> Background:
         _row=np.array(model.tk_row, dtype=np.int64) << 8,
         _found=np.array(model.tk_output, dtype=np.int32),
     )
+
+
+@lru_cache(maxsize=32)
+def column(index: int) -> np.ndarray:
+    """log P(n-gram) of a column of the model, (F,); a copy, for at a stride each costs a miss."""
+    return background().log_FC[:, index].copy()
 
 
 @dataclass(frozen=True)

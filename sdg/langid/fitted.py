@@ -1,12 +1,12 @@
 """What a language's own corpus says of it: counts of n-grams, and how like it its texts are."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from sdg.characters import codes_of, text_of
 from sdg.langid.features import Background, Features, background
 from sdg.langid.scripts import letters_of
 
@@ -44,23 +44,34 @@ class Fitted:
         return _log_probabilities(self.ids, self.counts, model)
 
 
-def fit(texts: Sequence[str]) -> Fitted | None:
-    """Count a corpus's n-grams; None where there are too few of them."""
-    model = background()
-    found = model.find(texts)
+def fit(texts: Sequence[str], found: Features) -> Fitted | None:
+    """What a corpus says, by its texts and their n-grams; None where these are too few."""
+    if (one := count(found)) is None:
+        return None
+    likeness, spread = _likeness(found, background())
+    letters, nums = np.unique(codes_of(letters_of("".join(texts))), return_counts=True)
+    common = text_of(letters[nums > RARE])
+    return replace(one, likeness=likeness, spread=spread, letters=common)
+
+
+def count(found: Features) -> Fitted | None:
+    """A corpus's n-grams, and nothing else of it; None where there are too few of them."""
     if len(found.ids_N) < MIN_NGRAMS:
         return None
-    ids, counts = np.unique(found.ids_N, return_counts=True)
-    likeness, spread = _likeness(found, model)
-    letters = Counter(letters_of("".join(texts)))
-    common = sorted(letter for letter, num in letters.items() if num > RARE)
-    return Fitted(ids, counts, likeness, spread, letters="".join(common))
+    return Fitted(*_counts(found.ids_N), likeness=0.0, spread=np.inf)
+
+
+def _counts(ids_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The n-grams that there are, in order, and how many times."""
+    counts_F = np.bincount(ids_N)
+    ids = np.flatnonzero(counts_F)
+    return ids.astype(np.int32), counts_F[ids]
 
 
 def _likeness(found: Features, model: Background) -> tuple[float, float]:
     """`likeness` and `spread`: one half of the texts as the other half sees it."""
     first_N = found.rows_N() % 2 == 0
-    ids, counts = np.unique(found.ids_N[first_N], return_counts=True)
+    ids, counts = _counts(found.ids_N[first_N])
     gains_F = _log_probabilities(ids, counts, model) - model.log_mix_F
     gains_N = gains_F[found.ids_N[~first_N]]
     if len(gains_N) < SPAN:

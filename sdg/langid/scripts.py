@@ -17,10 +17,15 @@ MIN_SHARE, MIN_SHARE_BESIDE_LATIN = 0.5, 0.25
 NAME_LETTERS = 10  # a text of so few Latin letters may be a brand or a person, in any language
 WINDOW = 160  # characters looked at from either end of a long text, and between
 
-_ANY_LETTER = regex.compile(r"[\p{L}\p{M}]+")
 _LATIN = regex.compile(r"\p{Script=Latin}+")
 _OWN, _STRANGE, _STRANGE_LATIN = 1, 2, 3  # letters, by whether the language is written in them
-_IS_LETTER = table({r"[[\p{L}\p{M}]--[\p{Script=Common}\p{Script=Inherited}]]": 1})
+_OF_SCRIPT = 2  # else of any, as a vowel sign may be
+_LETTERS = table(
+    {
+        r"[\p{L}\p{M}]": 1,
+        r"[[\p{L}\p{M}]--[\p{Script=Common}\p{Script=Inherited}]]": _OF_SCRIPT,
+    }
+)
 
 
 class Scripts(NamedTuple):
@@ -80,7 +85,7 @@ def _are_foreign(
 @lru_cache(maxsize=64)
 def _kinds(foreign: regex.Pattern[str]) -> np.ndarray:
     """By code point: a letter of the language's scripts, of another, of foreign Latin, or none."""
-    letters = text_of(np.flatnonzero(_IS_LETTER()).astype(np.uint32))
+    letters = text_of(np.flatnonzero(_LETTERS() == _OF_SCRIPT).astype(np.uint32))
     strange = "".join(foreign.findall(letters))
     kinds = np.zeros(NUM_CODES, np.uint8)
     kinds[codes_of(letters)] = _OWN
@@ -89,9 +94,19 @@ def _kinds(foreign: regex.Pattern[str]) -> np.ndarray:
     return kinds
 
 
+def without_strange(text: str, policy: Policy) -> str:
+    """A text with a space in place of each run of letters of foreign scripts."""
+    codes = codes_of(text)
+    strange = _kinds(policy.foreign).take(codes) >= _STRANGE
+    goes_on = np.zeros_like(strange)
+    np.logical_and(strange[1:], strange[:-1], out=goes_on[1:])
+    return text_of(np.where(strange, np.uint32(ord(" ")), codes)[~goes_on])
+
+
 def letters_of(text: str) -> str:
     """The letters and marks of a text, in small letters."""
-    return "".join(_ANY_LETTER.findall(text)).lower()
+    codes = codes_of(text)
+    return text_of(codes[_LETTERS().take(codes) > 0]).lower()
 
 
 def share_of_new(text: str, letters: str) -> float:

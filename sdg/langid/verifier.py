@@ -26,15 +26,16 @@ than those that tests/bench/verify.py reports on.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sdg.langid.features import Features, background, log_counts, strongest_segment
-from sdg.langid.fitted import MAX_TURN_EACH, MIN_TURN_EACH, MOST, Fitted, fit, load, save
+from sdg.langid.features import Features, background, column, log_counts, strongest_segment
+from sdg.langid.fitted import MAX_TURN_EACH, MIN_TURN_EACH, MOST, Fitted, count, fit, load, save
 from sdg.langid.policy import Policy, policy
-from sdg.langid.scripts import is_unusual, scripts_of, share_of_new
+from sdg.langid.scripts import is_unusual, scripts_of, share_of_new, without_strange
 from sdg.text import weights
 
 WRONG_SCRIPT = "wrong_script"
@@ -110,11 +111,14 @@ class Verifier:
         plain, fitted = cls(), {}
         for lang, texts in samples.items():
             verdicts = plain.check(texts, lang)
-            clean = [t for t, found in zip(texts, verdicts, strict=True) if not found.reason]
-            if one := fit(clean):
+            clean = [t for t, verdict in zip(texts, verdicts, strict=True) if not verdict.reason]
+            found = background().find(clean)
+            if one := fit(clean, found):
                 # One half of the texts as the other half sees it.
-                half = cls({lang: fit(clean[::2]) or one})
-                fitted[lang] = replace(one, turn_each=half._turn_each(clean[1::2], lang))
+                is_even_B = np.arange(len(clean)) % 2 == 0
+                half = cls({lang: count(found.of(is_even_B)) or one})
+                turn_each = half._turn_each(clean[1::2], found.of(~is_even_B), lang)
+                fitted[lang] = replace(one, turn_each=turn_each)
         return cls(fitted)
 
     def save(self, path: Path) -> None:
@@ -153,7 +157,7 @@ class Verifier:
         plain = list(texts)
         if changed := np.flatnonzero(strange_B).tolist():
             for i in changed:
-                plain[i] = view.policy.foreign.sub(" ", texts[i])
+                plain[i] = without_strange(texts[i], view.policy)
             found = found.replaced(changed, background().find([plain[i] for i in changed]))
         leads = self._leads(found, view)
         likeness_B = _likeness(found, view)
@@ -174,22 +178,27 @@ class Verifier:
         """Which texts turn into a pivot, (B,) bool."""
         each = view.fitted.turn_each if view.fitted else MAX_TURN_EACH
         limit_B = np.minimum(TURN + each * found.num_B, MAX_TURN)
-        # The sum of all gains, each of the pivot that gains most, is more than any stretch of one
-        # has, and shows of most texts that they turn into none.
-        turned_B: np.ndarray = SLACK * found.sums(_of_names(view.most_F, found)) > limit_B
-        if turned_B.any():
-            turned_B[turned_B] = _turns(found.of(turned_B), view) > limit_B[turned_B]
+        # No stretch gains more than all rises do together. Of most texts, that shows that they turn
+        # into no pivot: first by the pivot that gains most at each n-gram, then by each pivot.
+        near_B = _may_gain(_of_names(view.most_F, found), found, limit_B)
+        turned_B = np.zeros(len(limit_B), dtype=bool)
+        if near_B.any():
+            near, limit_B = found.of(near_B), limit_B[near_B]
+            turns = [_turns_into(gains_F, near, limit_B) for gains_F in view.turns_PF]
+            turned_B[near_B] = np.any(turns, axis=0)
         return turned_B
 
-    def _turn_each(self, texts: Sequence[str], lang: str) -> float:
+    def _turn_each(self, texts: Sequence[str], found: Features, lang: str) -> float:
         """By how much each n-gram raises the limit on turns into a pivot, so that most sentences of
         a corpus stay below."""
         view, each = self._view(lang), [np.zeros(1)]
-        for batch in _batches(texts):
-            found = background().find(batch)
-            starts = np.arange(0, len(found.ids_N), SENTENCE)
+        ends = np.cumsum([0, *map(len, _batches(texts))])
+        for first, last in pairwise(found.starts_B[ends].tolist()):
+            starts = np.arange(0, last - first, SENTENCE)
             if len(starts) > 1:
-                parts = replace(found, starts_B=np.append(starts, len(found.ids_N)))
+                ids_N, in_name_N = found.ids_N[first:last], found.in_name_N[first:last]
+                starts_B = np.append(starts, last - first)
+                parts = replace(found, ids_N=ids_N, starts_B=starts_B, in_name_N=in_name_N)
                 each.append((_turns(parts, view) - TURN) / SENTENCE)
         return float(np.clip(np.quantile(np.concatenate(each), MOST), MIN_TURN_EACH, MAX_TURN_EACH))
 
@@ -233,7 +242,7 @@ class Verifier:
             BACKGROUND_SHARE + (1 - BACKGROUND_SHARE) * np.mean(shares, axis=0)
         )
         pivots = model.columns(frozenset(found.pivots))
-        turns_PF = np.array([model.log_FC[:, i] - log_written_F for i in pivots], dtype=np.float32)
+        turns_PF = np.array([column(i) - log_written_F for i in pivots], dtype=np.float32)
         return _View(
             policy=found,
             own=own,
@@ -251,13 +260,12 @@ class Verifier:
 
     def _column(self, index: int) -> np.ndarray:
         """log P(n-gram) of a column of py3langid's, or of one that was fitted, (F,)."""
-        model = background()
-        num = len(model.labels)
+        num = len(background().labels)
         if index < num:
-            return model.log_FC[:, index]
+            return column(index)
         assert self._fitted_FK is not None
-        column: np.ndarray = self._fitted_FK[:, index - num]
-        return column
+        fitted_F: np.ndarray = self._fitted_FK[:, index - num]
+        return fitted_F
 
 
 def _turns(found: Features, view: _View) -> np.ndarray:
@@ -267,6 +275,22 @@ def _turns(found: Features, view: _View) -> np.ndarray:
         gains_N = _of_names(gains_F, found)
         strongest_B = np.maximum(strongest_B, strongest_segment(gains_N, found))
     return strongest_B
+
+
+def _turns_into(gains_F: np.ndarray, found: Features, limit_B: np.ndarray) -> np.ndarray:
+    """In which texts a stretch gains more by these than the limit, (B,) bool."""
+    gains_N = _of_names(gains_F, found)
+    turns_B = _may_gain(np.maximum(gains_N, 0), found, limit_B)
+    if turns_B.any():
+        gains_N = gains_N[np.repeat(turns_B, found.num_B)]
+        turns_B[turns_B] = strongest_segment(gains_N, found.of(turns_B)) > limit_B[turns_B]
+    return turns_B
+
+
+def _may_gain(rises_N: np.ndarray, found: Features, limit_B: np.ndarray) -> np.ndarray:
+    """Which texts' gains, without what they lose, come to more than the limit, (B,) bool."""
+    may_B: np.ndarray = SLACK * found.sums(rises_N) > limit_B
+    return may_B
 
 
 def _of_names(gains_F: np.ndarray, found: Features) -> np.ndarray:

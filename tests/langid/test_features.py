@@ -8,6 +8,8 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier, visit_counts
 
 from sdg.corpora import bundled_languages
 from sdg.langid.features import Features, background, log_counts, strongest_segment
+from sdg.langid.fitted import MAX_TURN_EACH
+from sdg.langid.verifier import MAX_TURN, TURN, Verifier, _turns
 from tests.rows import bundled_seeds
 
 PEER = LanguageIdentifier.from_model_file(MODEL_FILE)
@@ -82,6 +84,31 @@ def test_the_strongest_segment_is_the_best_of_all(texts: list[list[int]]) -> Non
     found = Features(ids, starts, np.diff(starts), ids.astype(bool))
     expected = [plain_strongest([float(x) for x in gains]) for gains in texts]
     assert strongest_segment(flat, found) == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.lists(st.lists(st.integers(-50, 50), max_size=6), max_size=8), st.data())
+def test_sums_and_choice_of_texts(texts: list[list[int]], data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts)))
+    flat = np.array([gain for gains in texts for gain in gains], dtype=np.float32)
+    starts = np.cumsum([0, *map(len, texts)])
+    found = Features(flat.astype(np.int32), starts, np.diff(starts), flat > 0)
+    assert found.sums(flat).tolist() == [sum(gains) for gains in texts]
+    rest = [gains for gains, keep in zip(texts, chosen, strict=True) if keep]
+    some = found.of(np.array(chosen, dtype=bool))
+    assert some.ids_N.tolist() == [gain for gains in rest for gain in gains]
+    assert some.in_name_N.tolist() == [gain > 0 for gains in rest for gain in gains]
+    assert some.num_B.tolist() == some.num_bytes_B.tolist() == list(map(len, rest))
+
+
+def test_which_texts_turn_is_told_by_the_strongest_stretch() -> None:
+    """The bound that spares most texts the search changes nothing."""
+    verifier = Verifier()
+    for lang in ("sw", "pcm", "am"):
+        view, found = verifier._view(lang), background().find(TEXTS)
+        limit_B = np.minimum(TURN + MAX_TURN_EACH * found.num_B, MAX_TURN)
+        turned_B = verifier._turned(found, view)
+        assert turned_B.tolist() == (_turns(found, view) > limit_B).tolist()
+        assert turned_B.any() and not turned_B.all()
 
 
 def test_some_texts_replaced_are_all_texts_found_anew() -> None:
