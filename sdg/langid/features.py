@@ -104,7 +104,8 @@ class Background:
         at = np.flatnonzero(found >= 0)
         ends_B = np.cumsum(num_bytes_B + 1) + 1
         starts_B = np.concatenate([[0], np.searchsorted(at, ends_B)])
-        return Features(found[at], starts_B, num_bytes_B, _in_names(data)[at])
+        ids_N, in_name_N = found.take(at), _in_names(data).take(at)
+        return Features(ids_N, starts_B, num_bytes_B, in_name_N)
 
     def _walk(self, data: bytes) -> np.ndarray:
         """The n-gram that ends at each byte, or -1; all blocks of the data side by side."""
@@ -125,10 +126,19 @@ class Background:
         return self._found.take(states[_LOOK_BACK:].T, mode="clip").reshape(-1)[: len(data)]
 
 
-_IS_CAPITAL = np.zeros(256, dtype=bool)
-_IS_CAPITAL[ord("A") : ord("Z") + 1] = True
-_IN_WORD = np.array([chr(byte).isalpha() or byte == ord("'") for byte in range(128)] + [True] * 128)
-_IN_WORD[ord(_RESET)] = False
+_GAP, _IN_WORD, _CAPITAL = range(3)
+
+
+def _kind_of(byte: int) -> int:
+    """What a byte is of; letters beyond ASCII have several, all in a word."""
+    if bytes([byte]) == _RESET:
+        return _GAP
+    if "A" <= chr(byte) <= "Z":
+        return _CAPITAL
+    return _IN_WORD if byte >= 128 or chr(byte).isalpha() or chr(byte) == "'" else _GAP
+
+
+_KINDS = bytes(map(_kind_of, range(256)))
 
 
 _OPENERS = frozenset(word.encode() for word in OPENERS)
@@ -136,14 +146,14 @@ _OPENERS = frozenset(word.encode() for word in OPENERS)
 
 def _in_names(data: bytes) -> np.ndarray:
     """Which bytes are of a word that begins with a Latin capital, and is not in `OPENERS`."""
-    bytes_ = np.frombuffer(data, dtype=np.uint8)
-    in_word = _IN_WORD.take(bytes_)
-    turns = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1  # no word is first or last: `_RESET`
-    is_name = _IS_CAPITAL.take(bytes_.take(turns[::2]))
-    starts, ends = turns[::2][is_name], turns[1::2][is_name]
-    names = np.zeros(len(data), dtype=np.int8)
-    names[starts], names[ends] = 1, -1
-    names = np.cumsum(names, dtype=np.int8).view(bool)
+    kinds = np.frombuffer(data.translate(_KINDS), dtype=np.uint8)
+    # No word is first or last: `_RESET`.
+    starts = np.flatnonzero((kinds[1:] == _CAPITAL) & (kinds[:-1] == _GAP)) + 1
+    gaps = np.flatnonzero(kinds == _GAP)
+    ends = gaps[np.searchsorted(gaps, starts)]
+    lengths = ends - starts
+    names = np.zeros(len(data), dtype=bool)
+    names[np.arange(lengths.sum()) + np.repeat(ends - np.cumsum(lengths), lengths)] = True
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         word = data[start:end]
         if word in _OPENERS:
@@ -212,15 +222,15 @@ class Counts:
 def log_counts(found: Features, num_features: int) -> Counts:
     """The n-grams of texts as py3langid weighs them."""
     num_texts = len(found.num_B)
-    dtype = np.uint32 if num_features * num_texts < 1 << 32 else np.uint64  # half sorts in half
+    bits = num_texts.bit_length()
+    dtype = np.uint32 if num_features << bits < 1 << 32 else np.uint64  # half sorts in half
     keys_N: np.ndarray = found.ids_N.astype(dtype)
-    keys_N *= num_texts
-    keys_N += found.rows_N().astype(dtype)
+    keys_N <<= bits
+    keys_N |= found.rows_N().astype(dtype)
     keys_N.sort()
     first = _first_of_each(keys_N)
-    keys, counts = keys_N[first], np.diff(first, append=len(keys_N))
-    ids = keys // num_texts
-    rows = (keys - ids * num_texts).astype(np.int32)
+    keys, counts = keys_N.take(first), np.diff(first, append=len(keys_N))
+    ids, rows = keys >> bits, (keys & ((1 << bits) - 1)).astype(np.int32)
     at_U = _first_of_each(ids)
     # There are few counts, and a logarithm is slow.
     logs = np.log1p(np.arange(counts.max(initial=0) + 1), dtype=np.float32).take(counts)

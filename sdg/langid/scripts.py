@@ -69,8 +69,8 @@ def _are_foreign(
     """Which windows are in foreign scripts, (W,) bool."""
 
     def count(kind: int) -> np.ndarray:
-        sums_C = np.append(0, np.cumsum(kinds_C >= kind, dtype=np.int32))
-        return sums_C[ends_W] - sums_C[starts_W]
+        at = np.flatnonzero(kinds_C >= kind)
+        return np.searchsorted(at, ends_W) - np.searchsorted(at, starts_W)
 
     letters_W, strange_W, latin_W = map(count, (_OWN, _STRANGE, _STRANGE_LATIN))
     own_W = letters_W - strange_W
@@ -92,15 +92,6 @@ def _kinds(foreign: regex.Pattern[str]) -> np.ndarray:
     kinds[codes_of(strange)] = _STRANGE
     kinds[codes_of("".join(_LATIN.findall(strange)))] = _STRANGE_LATIN
     return kinds
-
-
-def without_strange(text: str, policy: Policy) -> str:
-    """A text with a space in place of each run of letters of foreign scripts."""
-    codes = codes_of(text)
-    strange = _kinds(policy.foreign).take(codes) >= _STRANGE
-    goes_on = np.zeros_like(strange)
-    np.logical_and(strange[1:], strange[:-1], out=goes_on[1:])
-    return text_of(np.where(strange, np.uint32(ord(" ")), codes)[~goes_on])
 
 
 def letters_of(text: str) -> str:

@@ -35,7 +35,7 @@ import numpy as np
 from sdg.langid.features import Features, background, column, log_counts, strongest_segment
 from sdg.langid.fitted import MAX_TURN_EACH, MIN_TURN_EACH, MOST, Fitted, count, fit, load, save
 from sdg.langid.policy import Policy, policy
-from sdg.langid.scripts import is_unusual, scripts_of, share_of_new, without_strange
+from sdg.langid.scripts import is_unusual, scripts_of, share_of_new
 from sdg.text import weights
 
 WRONG_SCRIPT = "wrong_script"
@@ -157,7 +157,7 @@ class Verifier:
         plain = list(texts)
         if changed := np.flatnonzero(strange_B).tolist():
             for i in changed:
-                plain[i] = without_strange(texts[i], view.policy)
+                plain[i] = view.policy.foreign.sub(" ", texts[i])
             found = found.replaced(changed, background().find([plain[i] for i in changed]))
         leads = self._leads(found, view)
         likeness_B = _likeness(found, view)

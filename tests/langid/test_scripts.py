@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdg.langid.policy import Policy, policy
-from sdg.langid.scripts import letters_of, scripts_of, without_strange
+from sdg.langid.scripts import letters_of, scripts_of
 
 LANGS = pytest.mark.parametrize("lang", ["am", "sw", "sr", "ja", "zh", "hi"])
 # Letters of several scripts, marks, digits, and what has no script of its own.
@@ -52,12 +52,6 @@ def test_foreign_windows_of_many_texts(lang: str, texts: list[str]) -> None:
     assert found.foreign_B.tolist() == [
         any(plain_is_foreign(window, known) for window in of_text) for of_text in windows
     ]
-
-
-@LANGS
-@given(text=TEXTS)
-def test_a_space_for_each_run_of_strange_letters(lang: str, text: str) -> None:
-    assert without_strange(text, policy(lang)) == policy(lang).foreign.sub(" ", text)
 
 
 @given(TEXTS)
