@@ -115,4 +115,5 @@ def is_unusual(text: str, policy: Policy) -> bool:
     """True where most of a text is in a script of the language that py3langid doesn't know."""
     if policy.unusual is None:
         return False
-    return 2 * sum(map(len, policy.unusual.findall(text))) > weight(text)
+    unusual = sum(map(len, policy.unusual.findall(text)))
+    return unusual > 0 and 2 * unusual > weight(text)

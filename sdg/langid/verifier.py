@@ -296,9 +296,8 @@ def _may_gain(rises_N: np.ndarray, found: Features, limit_B: np.ndarray) -> np.n
 def _of_names(gains_F: np.ndarray, found: Features) -> np.ndarray:
     """Gains of what was found (N,), of which a name's count less."""
     gains_N = gains_F.take(found.ids_N, mode="clip")
-    of_names = gains_N[found.in_name_N]
-    gains_N[found.in_name_N] = np.minimum(of_names, of_names * IN_NAME)
-    return gains_N
+    shares_N = np.where(found.in_name_N, np.float32(IN_NAME), np.float32(1))
+    return np.minimum(gains_N, gains_N * shares_N)  # what it loses counts in full
 
 
 def _in_new_letters(texts: Sequence[str], view: _View) -> np.ndarray:
