@@ -18,6 +18,7 @@ from sdg.text import (
     sentence_spans,
     sentences,
     weight,
+    weights,
     word_spans,
 )
 
@@ -197,6 +198,11 @@ def test_weight(text: str, wanted: int) -> None:
 def test_weight_grows(one: str, other: str) -> None:
     assert 0 <= weight(one) <= weight(one + other)
     assert weight(one) <= 3 * len(one)
+
+
+@given(st.lists(st.text(max_size=20), max_size=6))
+def test_weights_of_many(texts: list[str]) -> None:
+    assert weights(texts).tolist() == [weight(text) for text in texts]
 
 
 # Sentences and words

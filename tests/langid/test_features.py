@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier, visit_counts
 
 from sdg.corpora import bundled_languages
-from sdg.langid.features import Features, background, log_counts, strongest_segment
+from sdg.langid.features import (
+    Features,
+    _in_names,
+    background,
+    log_counts,
+    strongest_segment,
+)
 from sdg.langid.fitted import MAX_TURN_EACH
 from sdg.langid.verifier import MAX_TURN, TURN, Verifier, _turns
 from tests.rows import bundled_seeds
@@ -58,6 +64,29 @@ def test_scores_are_py3langids() -> None:
     for text, score_C in zip(TEXTS, scores_BC, strict=True):
         wanted = sum((np.log1p(n) * table[i] for i, n in peer_counts(text).items()), np.zeros(141))
         assert score_C == pytest.approx(wanted, rel=1e-5, abs=1e-3)
+
+
+def test_totals_are_the_sums_of_logarithms() -> None:
+    totals_B = log_counts(background().find(TEXTS), background().num_features).totals()
+    wanted = [sum(np.log1p(n) for n in peer_counts(text).values()) for text in TEXTS]
+    assert totals_B == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Who is Achebe of O'Brien", "Achebe O'Brien"),
+        ("Where was D'Where", "D'"),
+        ("'Tis iPhone 'Ngugi", ""),
+        ("Époque Ñandu ÉTAT", ""),
+        ("Musée du Louvre", "Musée Louvre"),
+    ],
+)
+def test_names_are_words_with_a_capital_that_open_no_sentence(text: str, names: str) -> None:
+    data = b"\xff" + text.encode() + b"\xff"
+    at = np.flatnonzero(_in_names(data))
+    words = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
+    assert b" ".join(bytes(data[i] for i in word) for word in words).decode() == names
 
 
 def test_words_that_begin_with_a_capital() -> None:
