@@ -74,7 +74,7 @@ def weight(text: str) -> int:
 
 def weights(texts: Sequence[str]) -> np.ndarray:
     """The weight of each of many texts (B,), looked up all at once."""
-    halves_C = np.append(0, np.cumsum(_HALVES().take(codes_of("".join(texts))), dtype=np.int64))
+    halves_C = np.append(0, np.cumsum(HALVES().take(codes_of("".join(texts))), dtype=np.int64))
     ends_B = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
     return np.diff(halves_C[ends_B], prepend=0) // 2
 
