@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from sdg.cluster import Cluster
@@ -124,12 +125,16 @@ class AsExamples(Stage):
         return Result(pa.table(columns).cast(kept), split(table, [None] * num).dropped, num)
 
 
-class Silent:
-    """A display that shows nothing."""
+class Clock:
+    """A display that shows nothing, and notes when a stage ends."""
+
+    def __init__(self) -> None:
+        self.ends: dict[str, float] = {}
 
     def stage_started(self, stage: str, num_shards: int | None, num_done: int) -> None: ...
     def shard_done(self, stage: str, done: Done) -> None: ...
-    def stage_finished(self, stage: str) -> None: ...
+    def stage_finished(self, stage: str) -> None:
+        self.ends[stage] = time.monotonic()
 
 
 def measure(cluster: Cluster, texts: dict[str, list[str]], num: int, a_passage: int) -> float:
@@ -147,17 +152,19 @@ def measure(cluster: Cluster, texts: dict[str, list[str]], num: int, a_passage: 
             AsExamples(),
             MixStage(quotas={f"{lang}/retrieval": num // len(texts) // 2 for lang in texts}),
         ]
-        runner = Runner(folder / "run", sorted(texts), 0, Silent())
+        clock = Clock()
+        runner = Runner(folder / "run", sorted(texts), 0, clock)
         memory = Memory(named="ray::")
         memory.start()
         started = time.monotonic()
         done = runner.run(placed(stages), inputs, cluster)
         seconds = time.monotonic() - started
         memory.stop()
+        walls = np.diff([started, *clock.ends.values()])
         parts = "; ".join(
-            f"{name} {finished.report.num_in:,} → {finished.report.num_out:,} "
+            f"{name} {finished.report.num_in:,} → {finished.report.num_out:,} in {wall:.1f} s "
             f"({finished.report.seconds:.1f} s of work)"
-            for name, finished in done.items()
+            for (name, finished), wall in zip(done.items(), walls, strict=True)
         )
         print(
             f"{num:>9,} pairs: {num / seconds:,.0f} pairs/s, {memory.together:,.0f} MB\n  {parts}"
