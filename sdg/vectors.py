@@ -92,12 +92,31 @@ class SparseVectors(_Arrays):
 
     def place(self, queries_BD: Any) -> Any:
         """All scores. Where passages are in one language, most have something in common with any
-        query: adding up into an array takes a third of the time of a sparse product."""
+        query: adding up into an array takes a fifth of the time of a sparse product."""
         scores_BN = np.empty((queries_BD.shape[0], self.num_rows), dtype=np.float32)
         for scores_N, (start, stop) in zip(scores_BN, pairwise(queries_BD.indptr), strict=True):
-            features_FN = self.by_feature_DN[queries_BD.indices[start:stop]]
-            scores_N[:] = features_FN.T @ queries_BD.data[start:stop]
+            mine = slice(start, stop)
+            scores_N[:] = self._scores(queries_BD.indices[mine], queries_BD.data[mine])
         return scores_BN
+
+    def _scores(self, features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """All passages' scores by one query, (N,).
+
+        The features' entries are added up where they lie, as picking them out would take as long
+        again: they are columns of a matrix whose index pointer goes from the start of one to its
+        end, and on to the start of another that lies before it, so that the columns between have
+        nothing in them.
+        """
+        last_first = np.argsort(-features)
+        features = features[last_first]
+        bounds = np.stack([self.by_feature_DN.indptr[features + place] for place in (0, 1)], axis=1)
+        columns = sparse.csc_matrix((self.num_rows, max(0, bounds.size - 1)), dtype=np.float32)
+        if len(features):
+            columns.data, columns.indices = self.by_feature_DN.data, self.by_feature_DN.indices
+            columns.indptr = bounds.reshape(-1)
+        spread = np.zeros(columns.shape[1], dtype=np.float32)
+        spread[::2] = weights[last_first]
+        return np.asarray(columns @ spread)
 
     def block(self, queries: Any, start: int, stop: int) -> Any:
         return queries[:, start:stop]
