@@ -4,7 +4,7 @@ Where a pattern would stop at every word, a table takes the same few nanoseconds
 every script.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -43,10 +43,3 @@ def table(classes: Mapping[str, int]) -> Callable[[], np.ndarray]:
         return values
 
     return make
-
-
-def counts(text: str, of: Callable[[], np.ndarray], num: int) -> Sequence[int]:
-    """How many characters of a text have each of `num` values in a table."""
-    values = of().take(codes_of(text))
-    found: list[int] = np.bincount(values, minlength=num).tolist()
-    return found

@@ -8,6 +8,7 @@ with a block's shape, are only looked through in float32 and then computed anew 
 Shapes: T teachers, B questions, N passages, D dimensions, K wanted, M candidates.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sdg.vectors import DOUBT, Matrix, SparseVectors, Vectors
+from sdg.vectors import DOUBT, Matrix, SparseVectors, TorchVectors, Vectors
 
 COLUMNS = 8192  # passages a block
 MOST_ROWS = 1024  # questions a block
@@ -84,10 +85,13 @@ def search(
     """
     # Bytes a question: scores of a block, and masks; sparse vectors' are of all passages.
     placed = sum(4 * vectors.num_rows for vectors in part if isinstance(vectors, SparseVectors))
-    threads = _blas_threads()
+    threads = _threads(part)
     size = memory_mb * 2**20 // (9 * COLUMNS * len(part) + placed) // threads
-    size = max(1, min(size, MOST_ROWS, MOST_PLACED // max(1, placed)))
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+    size = min(size, MOST_ROWS, -(-len(questions) // threads))
+    if _all_sparse(part):
+        size = min(size, MOST_PLACED // max(1, placed))
+    size = max(1, size)
+    with _LIMITING, threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         found = pool.map(
             lambda places: _search_block(part, first_row, questions.pick(places), num),
             _pieces(len(questions), size),
@@ -95,9 +99,14 @@ def search(
         return join(list(found), size)
 
 
-def _blas_threads() -> int:
-    """How many threads a matrix product would take: a block each is faster, as what is done with
-    the product goes on side by side, too."""
+_LIMITING = threading.Lock()  # the limit is the process's: two that overlap would leave it in place
+
+
+def _threads(part: Sequence[Vectors]) -> int:
+    """As many as a matrix product would take, which is one in a worker of one processor: a block
+    each is faster, as what is done with the product goes on side by side, too. A GPU takes one."""
+    if any(isinstance(vectors, TorchVectors) for vectors in part):
+        return 1
     pools = threadpool_info()
     return max((pool["num_threads"] for pool in pools if pool["user_api"] == "blas"), default=1)
 

@@ -17,7 +17,8 @@ Matrix: TypeAlias = Any  # np.ndarray or sparse.csr_matrix; rows are unit vector
 
 DIGITS = 6  # of a score; vectors that are alike score alike
 DOUBT = 1e-5  # more than float32 is wrong by in a dot product of unit vectors
-FREE = 0.25  # of a GPU's free memory, that vectors may stay in
+STAY = 0.25  # of a GPU's memory, that this process may hold with vectors that stay there
+MANY = 0.01  # of a block's scores, that are not looked at one by one
 CHUNK = 4096  # candidates whose scores are computed anew at once
 
 
@@ -33,7 +34,7 @@ class Vectors(ABC):
 
     @abstractmethod
     def block(self, queries: Any, start: int, stop: int) -> Any:
-        """Scores of placed queries; valid until the next call."""
+        """Scores of placed queries; valid until the thread's next call."""
 
     @abstractmethod
     def between(
@@ -66,9 +67,11 @@ class _Arrays(Vectors):
     def between(
         self, block: Any, least_B: np.ndarray, most_B: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        # One pass for all scores: next to all that are above `least_B` are below `most_B`, too.
-        above = _true_places(block > least_B[:, None].astype(np.float32))
-        questions, columns = np.divmod(above, block.shape[1])
+        above = block > least_B[:, None].astype(np.float32)
+        # Next to all that are above are below, too, but where a positive scores low.
+        if np.count_nonzero(above) > MANY * above.size:
+            above &= block < most_B[:, None].astype(np.float32)
+        questions, columns = np.divmod(_true_places(above), block.shape[1])
         scores = block[questions, columns]
         hit = scores < most_B[questions]
         return questions[hit], columns[hit], scores[hit]
@@ -138,7 +141,7 @@ class DenseVectors(_Arrays):
     def __init__(self, rows_ND: np.ndarray) -> None:
         self.rows_ND = rows_ND
         self.num_rows = len(rows_ND)
-        self._of_thread = threading.local()
+        self._of_thread = threading.local()  # a block's scores, for all blocks of one search
 
     def block(self, queries: Any, start: int, stop: int) -> Any:
         shape = (len(queries), stop - start)
@@ -185,7 +188,16 @@ class TorchVectors(DenseVectors):
     def __init__(self, rows_ND: np.ndarray, device: str, *, stay: bool) -> None:
         super().__init__(rows_ND)
         self.device = device
-        self._there_ND = self._there(rows_ND) if stay else None
+        self._there_ND = self._move(rows_ND) if stay else None
+
+    def _move(self, rows_ND: np.ndarray) -> Any:
+        """All rows on the device, without a second copy of them here."""
+        import torch
+
+        there = torch.empty(rows_ND.shape, dtype=torch.float32, device=self.device)
+        for start in range(0, len(rows_ND), CHUNK):
+            there[start : start + CHUNK] = self._there(rows_ND[start : start + CHUNK])
+        return there
 
     def _there(self, array: np.ndarray) -> Any:
         import torch
@@ -226,5 +238,6 @@ def dense_vectors(rows_ND: np.ndarray) -> DenseVectors:
 
     if not torch.cuda.is_available():
         return DenseVectors(rows_ND)
-    free, _ = torch.cuda.mem_get_info()
-    return TorchVectors(rows_ND, "cuda", stay=rows_ND.nbytes < FREE * free)
+    free, total = torch.cuda.mem_get_info()
+    held = torch.cuda.memory_allocated() + rows_ND.nbytes
+    return TorchVectors(rows_ND, "cuda", stay=held < STAY * total and rows_ND.nbytes < free / 2)

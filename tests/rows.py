@@ -219,25 +219,31 @@ def pieces(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def peer_scores(
-    pool: Sequence[str], left: Sequence[str], right: Sequence[str], ngrams: tuple[int, int]
+    pool: Sequence[str],
+    left: Sequence[str],
+    right: Sequence[str],
+    ngrams: tuple[int, int],
+    *,
+    left_are_queries: bool = True,
 ) -> np.ndarray:
     """What the lexical teacher should give: scikit-learn's TF-IDF of its own n-grams, put into as
-    many columns by the same hash; those that most of the pool has left out. In float64."""
+    many columns by the same hash. Queries go without what more than a third of the pool has (and more
+    than 100 of it), where half of their squared weight is left. In float64."""
     counter = CountVectorizer(analyzer="char_wb", ngram_range=ngrams).fit([*pool, *left, *right])
     grams = counter.get_feature_names_out()
     columns = [hashed(gram) for gram in grams]
     shape = (len(grams), 2**20)
     to_column = sparse.csr_matrix((np.ones(len(grams)), (np.arange(len(grams)), columns)), shape)
-    most = max(0.5 * len(pool), 100)
-    rare = np.diff((counter.transform(pool) @ to_column).tocsc().indptr) <= most
     weights = TfidfTransformer(sublinear_tf=True).fit(counter.transform(pool) @ to_column)
-
-    def vectors(texts: Sequence[str]) -> Any:
-        weighted = TfidfTransformer(norm=None, sublinear_tf=True)
-        weighted.idf_ = weights.idf_ * rare
-        return unit_rows(weighted.transform(counter.transform(texts) @ to_column))
-
-    scores: np.ndarray = (vectors(left) @ vectors(right).T).toarray()
+    rows, others = (weights.transform(counter.transform(t) @ to_column) for t in (left, right))
+    if left_are_queries:
+        df = np.diff((counter.transform(pool) @ to_column).tocsc().indptr)
+        is_rare = df <= max(len(pool) / 3, 100)
+        for place, row in enumerate(rows):
+            cut = row.multiply(is_rare).tocsr()
+            if cut.multiply(cut).sum() >= 0.5 * row.multiply(row).sum():
+                rows[place] = unit_rows(cut)
+    scores: np.ndarray = (rows @ others.T).toarray()
     return scores
 
 

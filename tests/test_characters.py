@@ -5,7 +5,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdg.characters import codes_of, counts, table, text_of
+from sdg.characters import codes_of, table, text_of
 from sdg.text import canonical, letters, weight
 
 MARKS = table({r"\p{M}": 1, r"\p{Nd}": 2})
@@ -25,11 +25,6 @@ def test_a_table_agrees_with_unicodedata() -> None:
 def test_private_use_and_tags_are_in_tables() -> None:
     private = table({r"\p{Co}": 1, r"\p{Cf}": 2})()
     assert private[[0xE000, 0xF0000, 0x10FFFD, 0xE0041]].tolist() == [1, 1, 1, 2]
-
-
-def test_counts() -> None:
-    assert counts("e\u0301a\u0301 ٣4", MARKS, 3) == [3, 2, 2]
-    assert counts("", MARKS, 3) == [0, 0, 0]
 
 
 @given(TEXTS)

@@ -182,11 +182,15 @@ def test_search_is_brute_force(
     check(case.reversed(), case.reversed().search())
 
 
+@pytest.mark.parametrize("threads", [1, 3, 16])
 @pytest.mark.parametrize("kinds", ["d", "s", "dd", "ds"])
-def test_blocks_and_memory_do_not_matter(kinds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_memory_and_threads_do_not_matter(
+    kinds: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = make_case(1, 5000, 12, kinds, 8)
     whole = case.search()
     check(case, whole)
+    monkeypatch.setattr(module, "_threads", lambda part: threads)
     monkeypatch.setattr(module, "COLUMNS", 1000)
     monkeypatch.setattr(module, "MOST_ROWS", 7)
     pieces = case.search(10, 3000, memory_mb=1)
@@ -201,6 +205,28 @@ def test_a_device_of_torch_gives_the_same(kinds: str, stay: bool) -> None:
     case = make_case(7, 5000, 9, kinds, 8)
     on_device = replace(case, dense=partial(TorchVectors, device="cpu", stay=stay))
     check(on_device, on_device.search(10, 3000))
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_sparse_scores_are_the_product(index: type) -> None:
+    drawn = np.random.default_rng(0)
+    for num_features in (1, 2, 30):
+        dense = drawn.random((9, num_features)) * (drawn.random((9, num_features)) < 0.5)
+        queries = sparse.csr_matrix(dense.astype(np.float32))
+        passages = sparse.random(num_features, 40, 0.3, "csr", np.float32, random_state=1)
+        passages.indices, passages.indptr = (
+            array.astype(index) for array in (passages.indices, passages.indptr)
+        )
+        expected = dense @ passages.toarray().astype(np.float64)
+        np.testing.assert_allclose(SparseVectors(passages).place(queries), expected, atol=1e-6)
+
+
+def test_ceilings_below_most_passages_change_nothing() -> None:
+    case = make_case(3, 6000, 20, "d", 8)
+    case.ceilings[:] = np.quantile(case.queries[0] @ case.passages[0].T, 0.03, axis=1)
+    found = case.search()
+    check(case, found)
+    assert [len(rows) for rows in rows_of(found, 20)] == [8] * 20
 
 
 def test_what_is_masked_starves_nobody() -> None:

@@ -111,20 +111,23 @@ class Worker:
 
     def close(self) -> None:
         with self._lock:
-            if self._job:
-                self._job.stage.close(self._state)
-            self._job = self._state = None
+            self._put_away()
         for folder in self._fetched:
             remove_folder(folder)
         self._fetched.clear()
 
+    def _put_away(self) -> None:
+        """Close what is open, and let go of it, cycles too."""
+        if self._job:
+            self._job.stage.close(self._state)
+        self._job = self._state = None
+        gc.unfreeze()
+        gc.collect()
+
     def _open(self, job: Job) -> Any:
         with self._lock:
             if self._job is None or self._job.ctx != job.ctx:
-                if self._job:
-                    self._job.stage.close(self._state)
-                self._job, self._state = None, None  # should open() fail, nothing is left half-open
-                gc.unfreeze()
+                self._put_away()  # should open() fail, nothing is left half-open
                 self._state = job.stage.open(job.ctx)
                 self._job = job
                 # What is there now stays until the next stage. Looked through again and again, as a

@@ -28,6 +28,10 @@ class Encoder(ABC):
     def documents(self, texts: Sequence[str]) -> Matrix:
         """Vectors of documents (B, D)."""
 
+    def alike(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of queries that are to be compared with one another (B, D)."""
+        return self.queries(texts, [""] * len(texts))
+
     def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Free what it holds."""
 

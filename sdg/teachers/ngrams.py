@@ -30,8 +30,6 @@ def count_ngrams(
     words = [text.lower().split() for text in texts]
     padded = [f" {'  '.join(found)} " if found else "" for found in words]
     parts = [_count(padded[a:b], ngrams, feature_bits) for a, b in _batches(padded)]
-    if not parts:
-        return sparse.csr_matrix((len(texts), 1 << feature_bits), dtype=np.float32)
     return sparse.vstack(parts, format="csr")
 
 

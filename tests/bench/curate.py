@@ -1,11 +1,12 @@
 """All curation but mining, at several sizes: `make bench BENCH=curate [DATA=<folder> ARGS=]`.
 
-Pairs are cut out of real texts (a query of a few words, half of them as if a model had written them;
-a passage of 600 characters to each; one pair in twelve a copy of another) and go through filter,
-dedupe, decontaminate (against 200 of the queries) and mix, as a run has them: on a Ray cluster of
-two processors, shard by shard from disk to disk. No language model and no teacher takes part. For each size: pairs/s from the first stage's start to the last one's end, and
-the most memory that the driver and the workers held together. `--sizes 10000,100000,1000000` for
-more. The last line is the speed at the largest size over the 3,000 pairs/s that are wanted.
+Pairs are cut out of real texts (a query of a few words, half of them as if a model had written
+them; a passage of 600 characters to each; one pair in twelve a copy of another) and go through
+filter, dedupe, decontaminate (against 200 of the queries) and mix, as a run has them: on a Ray
+cluster of two processors, shard by shard from disk to disk. No language model and no teacher takes
+part. For each size: pairs/s from the first stage's start to the last one's end, and the most memory
+that the driver and the workers held together. `--sizes 10000,100000,1000000` for more. The last
+line is the speed at the largest size over the 3,000 pairs/s that are wanted.
 
 DATA is a folder with Parquet files of a column `text`, one a language; without it the bundled corpus.
 """

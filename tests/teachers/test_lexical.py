@@ -1,6 +1,7 @@
 """The lexical teacher, against scikit-learn's own TF-IDF and against the formula."""
 
 import math
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from sdg.corpora import bundled_languages
 from sdg.teachers.lexical import LexicalEncoder
-from tests.rows import bundled_seeds, peer_scores, pieces
+from tests.rows import bundled_seeds, hashed, peer_scores, pieces
 
 NGRAMS = (2, 4)
 
@@ -60,7 +61,8 @@ def test_scores_are_those_of_scikit_learn(lang: str) -> None:
     texts, titles = [seed.text for seed in seeds], [seed.title for seed in seeds]
     teacher = LexicalEncoder.fit([texts], NGRAMS)
     found = (teacher.encode(texts + titles) @ teacher.encode(texts).T).toarray()
-    np.testing.assert_allclose(found, peer_scores(texts, texts + titles, texts, NGRAMS), atol=1e-5)
+    expected = peer_scores(texts, texts + titles, texts, NGRAMS, left_are_queries=False)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("lang", bundled_languages())
@@ -73,20 +75,46 @@ def test_hashing_costs_little(lang: str) -> None:
     np.testing.assert_allclose(found, peers, atol=0.01)
 
 
-@pytest.mark.parametrize("num", [150, 400])
-def test_what_most_passages_have_says_nothing(num: int) -> None:
-    seeds = [seed.text for lang in ("sw", "ha", "en") for seed in bundled_seeds(lang)]
-    texts = [f"{a} {b}" for a, b in zip(seeds * 9, seeds[7:] * 9, strict=False)][:num]
+@pytest.mark.parametrize("lang", bundled_languages())
+def test_queries_are_those_of_scikit_learn(lang: str) -> None:
+    seeds = bundled_seeds(lang)
+    titles = [seed.title for seed in seeds]
+    texts = [f"{a.text} {b.text}" for a in seeds[:18] for b in seeds[18:36]]
     teacher = LexicalEncoder.fit([texts], NGRAMS)
-    found = (teacher.encode(texts) @ teacher.encode(texts).T).toarray()
-    # scikit-learn's own cut: by a share of the texts, but never of 100 or fewer.
-    peer = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=NGRAMS, sublinear_tf=True, max_df=max(num // 2, 100)
-    ).fit(texts)
-    np.testing.assert_allclose(
-        found, (peer.transform(texts) @ peer.transform(texts).T).toarray(), atol=0.01
-    )
-    assert (teacher.idf_D == 0).any()
+    found = (teacher.queries(titles, [""] * len(titles)) @ teacher.documents(texts).T).toarray()
+    np.testing.assert_allclose(found, peer_scores(texts, titles, texts, NGRAMS), atol=1e-5)
+    whole = (teacher.encode(titles) @ teacher.encode(texts).T).toarray()
+    # Of the Chinese titles none has anything that so many texts have.
+    assert (np.abs(found - whole).max() > 0.001) == (lang != "zh")
+
+
+@pytest.mark.parametrize("lang", bundled_languages())
+@pytest.mark.parametrize("length", [600, 8000])
+def test_common_words_are_a_query_too(lang: str, length: int) -> None:
+    # Of long passages in one language, most have most n-grams of any word.
+    words = [word for seed in bundled_seeds(lang) for word in seed.text.split()]
+    draw = random.Random(0)
+    passages = [" ".join(draw.choices(words, k=length // 6)) for _ in range(400)]
+    queries = [" ".join(draw.sample(passage.split(), 3)) for passage in passages]
+    teacher = LexicalEncoder.fit([passages], NGRAMS)
+    scores = teacher.queries(queries, [""] * 400) @ teacher.documents(passages).T
+    assert scores.diagonal().min() > 0
+
+
+def test_queries_to_be_compared_are_whole() -> None:
+    texts = [f"Nani alikuwa mfalme wa {seed.title}" for seed in bundled_seeds("sw")]
+    teacher = LexicalEncoder.fit([texts], NGRAMS)
+    found = (teacher.alike(texts) @ teacher.alike(texts).T).toarray()
+    expected = peer_scores(texts, texts, texts, NGRAMS, left_are_queries=False)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh", "th", "am"])
+def test_ngrams_share_buckets_as_rarely_as_chance_has_it(lang: str) -> None:
+    found = {gram for seed in bundled_seeds(lang) for gram in grams(seed.text, *NGRAMS)}
+    buckets = len({hashed(gram) for gram in found})
+    expected = 2**20 * (1 - (1 - 2**-20) ** len(found))
+    assert buckets == pytest.approx(expected, rel=0.01)
 
 
 def test_batches_do_not_matter() -> None:
