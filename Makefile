@@ -189,13 +189,13 @@ test: $(HAS)/base+train+evaluate+vllm+cluster+test ## run the tests: make test [
 	[ $$# -gt 0 ] || set -- --numprocesses 2 --dist loadfile; $(PY) -m pytest "$$@"
 
 bench: bench-given $(HAS)/base+train+evaluate+vllm+cluster+test+bench ## measure beside peers: make bench BENCH=<name>
-##   [DATA=<folder> ARGS=]; the names are the files in tests/bench, the last line is ratio=…
+##   [DATA=<folder> ARGS=]; the names are files in tests/bench, the last line is ratio=…
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,data:DATA) $(PY) -m "tests.bench.$$MBEGU_BENCH" "$$@"
 
 bench-given:
 	@[ -f "tests/bench/$$MBEGU_BENCH.py" ] || { \
 	  echo "Which benchmark? make bench BENCH=<name>, one of:" \
-	    $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)); exit 2; } >&2
+	    $(patsubst tests/bench/%.py,%,$(shell grep -l 'ratio=' tests/bench/*.py)); exit 2; } >&2
 
 lock: ## pin anew what pyproject.toml asks for; ARGS=--upgrade moves to the newest
 	$(install)

@@ -4,13 +4,15 @@ Where a pattern would stop at every word, a table takes the same few nanoseconds
 every script.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import regex
 
 NUM_CODES = 0x110000
+BATCH = 1 << 17  # characters at once: the arrays stay in the processor's cache
 # All that Unicode has given a meaning so far; what lies between is nothing.
 _ASSIGNED = (range(0x40000), range(0xE0000, 0xE1000), range(0xF0000, NUM_CODES))
 
@@ -23,6 +25,15 @@ def codes_of(text: str) -> np.ndarray:
 def text_of(codes: np.ndarray) -> str:
     """The text of code points."""
     return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Parts of about `BATCH` characters, or one long text."""
+    sizes = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1) // BATCH
+    starts = [0, *(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(texts)]
+    for start, end in pairwise(starts):
+        if end > start:
+            yield texts[start:end]
 
 
 def table(classes: Mapping[str, int]) -> Callable[[], np.ndarray]:

@@ -358,7 +358,7 @@ def shingles(text: str) -> np.ndarray:
     is no negative, whichever of its words' endings differ, and here losing a candidate costs
     nothing."""
     codes = codes_of(text + "\0" * (SHINGLE - len(text))).astype(np.uint64)
-    size = max(0, len(codes) - SHINGLE + 1)
+    size = len(codes) - SHINGLE + 1
     hashes = codes[:size] * _FACTORS[0]
     for i in range(1, SHINGLE):
         hashes += codes[i : i + size] * _FACTORS[i]

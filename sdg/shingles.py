@@ -9,20 +9,18 @@ which a running sum over the batch gives for every word at once.
 """
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 
-from sdg.characters import NUM_CODES, codes_of, table, text_of
+from sdg.characters import BATCH, NUM_CODES, batches, codes_of, table, text_of
 
 WORDS, CHARACTERS = 3, 5  # units of a shingle, by the unit that it begins with
 _WORD, _DENSE, _IGNORED = 1 << 24, 1 << 25, 1 << 26  # kinds of characters, above their codes
 _BASE = 0x9E3779B97F4A7C15  # of the polynomial; odd, so that it has an inverse
 _INVERSE = pow(_BASE, -1, 2**64)
-_BATCH = 1 << 17  # characters at once: the arrays stay in the processor's cache
 _SPACELESS = (
     r"[\p{Line_Break=SA}\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Javanese}\p{Balinese}]"
 )
@@ -63,21 +61,12 @@ def shingles(texts: Sequence[str], words: int = WORDS, characters: int = CHARACT
         words, characters: how many units a shingle has that begins with a word, with a character
             of a script without spaces.
     """
-    parts = [_of_batch(batch, words, characters) for batch in _batches(texts)]
+    parts = [_of_batch(batch, words, characters) for batch in batches(texts)]
     hashes = np.concatenate([part.hashes for part in parts]) if parts else np.empty(0, np.uint64)
     sizes = [np.diff(part.offsets) for part in parts]
     return Shingles(
         hashes, np.concatenate([[0], np.cumsum(np.concatenate([[], *sizes]))]).astype(np.int64)
     )
-
-
-def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Parts of about `_BATCH` characters, or one long text."""
-    sizes = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1) // _BATCH
-    starts = [0, *(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(texts)]
-    for start, end in pairwise(starts):
-        if end > start:
-            yield texts[start:end]
 
 
 def _of_batch(texts: Sequence[str], words: int, characters: int) -> Shingles:
@@ -133,7 +122,7 @@ def _units(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None, np.ndar
         turns = np.flatnonzero(in_word[1:] != in_word[:-1])
         turns = np.concatenate([[-1], turns]) if in_word[:1].any() else turns
         starts, last = turns[::2] + 1, turns[1::2]
-    powers, inverses = _powers(_BATCH if len(values) <= _BATCH else 1 << len(values).bit_length())
+    powers, inverses = _powers(BATCH if len(values) <= BATCH else 1 << len(values).bit_length())
     sums = values * powers[: len(values)]
     np.cumsum(sums, out=sums)
     units = sums[last]

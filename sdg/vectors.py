@@ -110,13 +110,14 @@ class SparseVectors(_Arrays):
         end, and on to the start of another that lies before it, so that the columns between have
         nothing in them.
         """
+        if not len(features):
+            return np.zeros(self.num_rows, dtype=np.float32)
         last_first = np.argsort(-features)
         features = features[last_first]
         bounds = np.stack([self.by_feature_DN.indptr[features + place] for place in (0, 1)], axis=1)
-        columns = sparse.csc_matrix((self.num_rows, max(0, bounds.size - 1)), dtype=np.float32)
-        if len(features):
-            columns.data, columns.indices = self.by_feature_DN.data, self.by_feature_DN.indices
-            columns.indptr = bounds.reshape(-1)
+        columns = sparse.csc_matrix((self.num_rows, bounds.size - 1), dtype=np.float32)
+        columns.data, columns.indices = self.by_feature_DN.data, self.by_feature_DN.indices
+        columns.indptr = bounds.reshape(-1)
         spread = np.zeros(columns.shape[1], dtype=np.float32)
         spread[::2] = weights[last_first]
         return np.asarray(columns @ spread)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdg import shingles as module
+from sdg import characters
+from sdg import shingles as shingles_module
 from sdg.shingles import Shingles, shingles
 from tests.shingle_sets import shingle_set
 
@@ -57,7 +58,8 @@ def test_any_text(texts: list[str], words: int, characters: int) -> None:
 def test_batches_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = shingles(TEXTS * 3)
     for size in (1, 40, 100, 10**6):
-        monkeypatch.setattr(module, "_BATCH", size)
+        for module in (characters, shingles_module):
+            monkeypatch.setattr(module, "BATCH", size)
         parts = shingles(TEXTS * 3)
         np.testing.assert_array_equal(parts.hashes, whole.hashes)
         np.testing.assert_array_equal(parts.offsets, whole.offsets)

@@ -8,18 +8,15 @@ import numpy as np
 from sdg.characters import codes_of, table
 from sdg.text import HALVES
 
-SCRIPTS = (
+_NAMES = (
     *("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Ethiopic", "Devanagari", "Bengali"),
     *("Tamil", "Telugu", "Thai", "Khmer", "Myanmar", "Georgian", "Armenian", "Hangul"),
-    "Japanese",
 )
+# Patterns of a script's characters; Japanese has three, which Chinese shares.
+SCRIPTS = (*(rf"\p{{{name}}}" for name in _NAMES), r"[\p{Han}\p{Hiragana}\p{Katakana}]")
 # Controls, halves of surrogate pairs, private use.
 NO_CHARACTER = r"[\p{Cc}\p{Cs}\p{Co}--[\n\r\t]]"
-_PATTERNS = {
-    **{script: rf"\p{{{script}}}" for script in SCRIPTS},
-    "Japanese": r"[\p{Han}\p{Hiragana}\p{Katakana}]",
-}
-_script = table({pattern: place for place, pattern in enumerate(_PATTERNS.values(), 1)})
+_script = table({pattern: place for place, pattern in enumerate(SCRIPTS, 1)})
 _no_letter = table({r"\p{Mn}": 1, NO_CHARACTER: 2})
 
 

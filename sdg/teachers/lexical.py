@@ -61,25 +61,17 @@ class LexicalEncoder(Encoder):
                 found_BD = count_ngrams(batch, ngrams, FEATURE_BITS)
                 df_D += np.bincount(found_BD.indices, minlength=NUM_FEATURES)
                 num_texts += len(batch)
-        most = max(MAX_DF * num_texts, MIN_CUT)
-        idf_D, least_idf = (
-            (np.log((1 + num_texts) / (1 + df)) + 1).astype(np.float32)
-            for df in (df_D, np.array(most))
-        )
-        return cls(idf_D, ngrams, float(least_idf))
+        least_idf = _idf(np.array(max(MAX_DF * num_texts, MIN_CUT)), num_texts)
+        return cls(_idf(df_D, num_texts), ngrams, float(least_idf))
 
     def encode(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """Unit vectors (B, D) float32; a text without any n-gram is a zero row."""
-        if not texts:
-            return sparse.csr_matrix((0, NUM_FEATURES), dtype=np.float32)
         counts_BD = count_ngrams(texts, self.ngrams, FEATURE_BITS)
         counts_BD.data = (1 + np.log(counts_BD.data)) * self.idf_D[counts_BD.indices]
         return _unit(counts_BD)
 
     def queries(self, texts: Sequence[str], instructions: Sequence[str]) -> sparse.csr_matrix:
         queries_BD = self.encode(texts)
-        if not texts:
-            return queries_BD
         num_B = np.diff(queries_BD.indptr)
         of = np.repeat(np.arange(len(texts)), num_B)
         rare = self.idf_D[queries_BD.indices] >= self.least_idf
@@ -108,7 +100,13 @@ class LexicalEncoder(Encoder):
             return cls(file["idf"], (low, high), float(file["least_idf"]))
 
 
+def _idf(df: np.ndarray, num_texts: int) -> np.ndarray:
+    return (np.log((1 + num_texts) / (1 + df)) + 1).astype(np.float32)
+
+
 def _unit(rows_BD: sparse.csr_matrix) -> sparse.csr_matrix:
+    if not rows_BD.shape[0]:  # scikit-learn takes no matrix without rows
+        return rows_BD
     from sklearn.preprocessing import normalize  # its import takes seconds; the driver needs none
 
     unit_BD: sparse.csr_matrix = normalize(rows_BD, copy=False)

@@ -5,15 +5,13 @@ A word has a space before it and one behind; a word that is shorter than an n-gr
 whole. Shapes: B texts, D features.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
 
-from sdg.characters import codes_of
+from sdg.characters import batches, codes_of
 
-_BATCH = 1 << 17  # characters at once: the arrays stay in the processor's cache
 _PRIME = np.uint64(0x100000001B3)  # FNV's; what it leaves alike in high bits, `_GOLDEN` mixes
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SPACE = ord(" ")
@@ -29,14 +27,10 @@ def count_ngrams(
     """
     words = [text.lower().split() for text in texts]
     padded = [f" {'  '.join(found)} " if found else "" for found in words]
-    parts = [_count(padded[a:b], ngrams, feature_bits) for a, b in _batches(padded)]
+    parts = [_count(batch, ngrams, feature_bits) for batch in batches(padded)]
+    if not parts:
+        return sparse.csr_matrix((0, 1 << feature_bits), dtype=np.float32)
     return sparse.vstack(parts, format="csr")
-
-
-def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Parts of about `_BATCH` characters, or one long text."""
-    sizes = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts))) // _BATCH
-    return pairwise([0, *(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(texts)])
 
 
 def _count(texts: Sequence[str], ngrams: tuple[int, int], feature_bits: int) -> sparse.csr_matrix:
