@@ -120,9 +120,9 @@ class Worker:
         """Close what is open, and let go of it, cycles too."""
         if self._job:
             self._job.stage.close(self._state)
-        self._job = self._state = None
-        gc.unfreeze()
-        gc.collect()
+            self._job = self._state = None
+            gc.unfreeze()
+            gc.collect()
 
     def _open(self, job: Job) -> Any:
         with self._lock:
@@ -132,7 +132,6 @@ class Worker:
                 self._job = job
                 # What is there now stays until the next stage. Looked through again and again, as a
                 # shard's rows are made, it would take five times as long as making them.
-                gc.collect()
                 gc.freeze()
             return self._state
 
