@@ -138,7 +138,7 @@ class Miner(InParts):
             ],
             [pair.instruction for pair in pairs],
         )
-        return _Encoded(encoder, queries_BD, documents_BD)
+        return _Encoded(encoder, encoder.searched(queries_BD, documents_BD), documents_BD)
 
     def _given_scores(
         self, pairs: Sequence[Pair], vectors: Sequence["_Encoded"]

@@ -223,26 +223,26 @@ def peer_scores(
     left: Sequence[str],
     right: Sequence[str],
     ngrams: tuple[int, int],
-    *,
-    left_are_queries: bool = True,
+    own: Sequence[str] = (),
 ) -> np.ndarray:
     """What the lexical teacher should give: scikit-learn's TF-IDF of its own n-grams, put into as
-    many columns by the same hash. Queries go without what more than a third of the pool has (and more
-    than 100 of it), where half of their squared weight is left. In float64."""
-    counter = CountVectorizer(analyzer="char_wb", ngram_range=ngrams).fit([*pool, *left, *right])
-    grams = counter.get_feature_names_out()
+    many columns by the same hash, in float64. With `own`, the documents of `left`, these go without
+    what more than a third of the pool has (and more than 100 of it), where half of their squared
+    weight is left, and some of it is in their document."""
+    counter = CountVectorizer(analyzer="char_wb", ngram_range=ngrams)
+    grams = counter.fit([*pool, *left, *right, *own]).get_feature_names_out()
     columns = [hashed(gram) for gram in grams]
     shape = (len(grams), 2**20)
     to_column = sparse.csr_matrix((np.ones(len(grams)), (np.arange(len(grams)), columns)), shape)
     weights = TfidfTransformer(sublinear_tf=True).fit(counter.transform(pool) @ to_column)
     rows, others = (weights.transform(counter.transform(t) @ to_column) for t in (left, right))
-    if left_are_queries:
-        df = np.diff((counter.transform(pool) @ to_column).tocsc().indptr)
-        is_rare = df <= max(len(pool) / 3, 100)
-        for place, row in enumerate(rows):
-            cut = row.multiply(is_rare).tocsr()
-            if cut.multiply(cut).sum() >= 0.5 * row.multiply(row).sum():
-                rows[place] = unit_rows(cut)
+    df = np.diff((counter.transform(pool) @ to_column).tocsc().indptr)
+    is_rare = df <= max(len(pool) / 3, 100)
+    for place, text in enumerate(own):
+        cut = rows[place].multiply(is_rare).tocsr()
+        document = weights.transform(counter.transform([text]) @ to_column)
+        if cut.multiply(cut).sum() >= 0.5 and cut.multiply(document).sum() > 0:
+            rows[place] = unit_rows(cut)
     scores: np.ndarray = (rows @ others.T).toarray()
     return scores
 

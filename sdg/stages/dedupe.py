@@ -136,7 +136,9 @@ class DedupeStage(Stage):
         encoder = self.teacher.open(path)
         try:
             found = [
-                encoder.alike(batch) if side == "query" else encoder.documents(batch)
+                encoder.queries(batch, [""] * len(batch))
+                if side == "query"
+                else encoder.documents(batch)
                 for batch in rows.distinct(side, numbers_N)
             ]
         finally:

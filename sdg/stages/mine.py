@@ -25,7 +25,7 @@ class MineStage(MiningSettings, Stage):
     """Finds each pair's hard negatives and scores them with the teachers."""
 
     name: ClassVar[str] = "mine"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     takes = Pair
     gives = Example
     speed_only: ClassVar[frozenset[str]] = frozenset({"part_rows", "memory_mb"})

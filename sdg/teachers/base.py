@@ -28,9 +28,10 @@ class Encoder(ABC):
     def documents(self, texts: Sequence[str]) -> Matrix:
         """Vectors of documents (B, D)."""
 
-    def alike(self, texts: Sequence[str]) -> Matrix:
-        """Vectors of queries that are to be compared with one another (B, D)."""
-        return self.queries(texts, [""] * len(texts))
+    def searched(self, queries_BD: Matrix, documents_BD: Matrix) -> Matrix:
+        """The queries as passages are searched with them: without what says little, where that
+        makes a search faster and the query's own document is found without it, too."""
+        return queries_BD
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Free what it holds."""

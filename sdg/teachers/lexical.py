@@ -16,7 +16,8 @@ from sdg.teachers.base import Encoder, Teacher
 from sdg.teachers.ngrams import count_ngrams
 
 # A query's n-grams that a larger share of the texts has, and more than so many, are passed over,
-# where others make half of its squared weight: they say little, and take most of a search's time.
+# where others make half of its squared weight, and its own document has one of those: common ones
+# say little, and take most of a search's time.
 MAX_DF, MIN_CUT, LEFT = 1 / 3, 100, 0.5
 FEATURE_BITS = 20
 NUM_FEATURES = 2**FEATURE_BITS
@@ -71,17 +72,21 @@ class LexicalEncoder(Encoder):
         return _unit(counts_BD)
 
     def queries(self, texts: Sequence[str], instructions: Sequence[str]) -> sparse.csr_matrix:
-        queries_BD = self.encode(texts)
-        num_B = np.diff(queries_BD.indptr)
-        of = np.repeat(np.arange(len(texts)), num_B)
-        rare = self.idf_D[queries_BD.indices] >= self.least_idf
-        left_B = np.bincount(of[rare], queries_BD.data[rare] ** 2, minlength=len(texts))
-        queries_BD.data[~rare & (left_B >= LEFT)[of]] = 0
-        queries_BD.eliminate_zeros()
-        return _unit(queries_BD)
-
-    def alike(self, texts: Sequence[str]) -> sparse.csr_matrix:
         return self.encode(texts)
+
+    def searched(
+        self, queries_BD: sparse.csr_matrix, documents_BD: sparse.csr_matrix
+    ) -> sparse.csr_matrix:
+        rare = self.idf_D[queries_BD.indices] >= self.least_idf
+        cut_BD = queries_BD.copy()
+        cut_BD.data[~rare] = 0
+        left_B, own_B = (cut_BD.multiply(of).sum(axis=1) for of in (cut_BD, documents_BD))
+        is_cut_B = np.asarray((left_B >= LEFT) & (own_B > 0)).ravel()
+        cut_BD.data = np.where(
+            np.repeat(is_cut_B, np.diff(queries_BD.indptr)), cut_BD.data, queries_BD.data
+        )
+        cut_BD.eliminate_zeros()
+        return _unit(cut_BD)
 
     def documents(self, texts: Sequence[str]) -> sparse.csr_matrix:
         return self.encode(texts)

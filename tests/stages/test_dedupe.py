@@ -360,7 +360,7 @@ def test_what_means_the_same_by_the_teacher_goes(side: str) -> None:
     ]
     stage = DedupeStage(near=(), semantic=(side,), cosine=0.9)
     found = outcome(stage, pairs[10:], 7, earlier=pairs[:10])
-    scores = peer_scores(texts, texts, texts, (2, 4), left_are_queries=False)
+    scores = peer_scores(texts, texts, texts, (2, 4))
     stay, expected = list(range(10)), {}
     for i in range(10, len(texts)):
         twin = next((j for j in stay if scores[i, j] >= 0.9), None)

@@ -61,7 +61,7 @@ def test_scores_are_those_of_scikit_learn(lang: str) -> None:
     texts, titles = [seed.text for seed in seeds], [seed.title for seed in seeds]
     teacher = LexicalEncoder.fit([texts], NGRAMS)
     found = (teacher.encode(texts + titles) @ teacher.encode(texts).T).toarray()
-    expected = peer_scores(texts, texts + titles, texts, NGRAMS, left_are_queries=False)
+    expected = peer_scores(texts, texts + titles, texts, NGRAMS)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -76,37 +76,34 @@ def test_hashing_costs_little(lang: str) -> None:
 
 
 @pytest.mark.parametrize("lang", bundled_languages())
-def test_queries_are_those_of_scikit_learn(lang: str) -> None:
+def test_searched_queries_are_those_of_scikit_learn(lang: str) -> None:
     seeds = bundled_seeds(lang)
-    titles = [seed.title for seed in seeds]
+    titles, own = [seed.title for seed in seeds], [seed.text for seed in seeds]
     texts = [f"{a.text} {b.text}" for a in seeds[:18] for b in seeds[18:36]]
     teacher = LexicalEncoder.fit([texts], NGRAMS)
-    found = (teacher.queries(titles, [""] * len(titles)) @ teacher.documents(texts).T).toarray()
-    np.testing.assert_allclose(found, peer_scores(texts, titles, texts, NGRAMS), atol=1e-5)
-    whole = (teacher.encode(titles) @ teacher.encode(texts).T).toarray()
+    whole = teacher.queries(titles, [""] * len(titles))
+    searched = teacher.searched(whole, teacher.documents(own))
+    found = (searched @ teacher.documents(texts).T).toarray()
+    np.testing.assert_allclose(found, peer_scores(texts, titles, texts, NGRAMS, own), atol=1e-5)
     # Of the Chinese titles none has anything that so many texts have.
-    assert (np.abs(found - whole).max() > 0.001) == (lang != "zh")
+    before = (whole @ teacher.documents(texts).T).toarray()
+    assert (np.abs(found - before).max() > 0.001) == (lang != "zh")
 
 
 @pytest.mark.parametrize("lang", bundled_languages())
 @pytest.mark.parametrize("length", [600, 8000])
-def test_common_words_are_a_query_too(lang: str, length: int) -> None:
+def test_a_document_that_is_found_is_found_without_common_ngrams(lang: str, length: int) -> None:
     # Of long passages in one language, most have most n-grams of any word.
     words = [word for seed in bundled_seeds(lang) for word in seed.text.split()]
     draw = random.Random(0)
     passages = [" ".join(draw.choices(words, k=length // 6)) for _ in range(400)]
-    queries = [" ".join(draw.sample(passage.split(), 3)) for passage in passages]
+    queries = [" ".join(draw.sample(words, 3)) for _ in passages]  # of any document
     teacher = LexicalEncoder.fit([passages], NGRAMS)
-    scores = teacher.queries(queries, [""] * 400) @ teacher.documents(passages).T
-    assert scores.diagonal().min() > 0
-
-
-def test_queries_to_be_compared_are_whole() -> None:
-    texts = [f"Nani alikuwa mfalme wa {seed.title}" for seed in bundled_seeds("sw")]
-    teacher = LexicalEncoder.fit([texts], NGRAMS)
-    found = (teacher.alike(texts) @ teacher.alike(texts).T).toarray()
-    expected = peer_scores(texts, texts, texts, NGRAMS, left_are_queries=False)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    whole, documents = teacher.queries(queries, [""] * 400), teacher.documents(passages)
+    searched = teacher.searched(whole, documents)
+    found, before = (of.multiply(documents).sum(axis=1) > 0 for of in (searched, whole))
+    np.testing.assert_array_equal(found, before)
+    assert searched.nnz <= whole.nnz
 
 
 @pytest.mark.parametrize("lang", ["en", "zh", "th", "am"])
