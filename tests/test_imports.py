@@ -26,6 +26,7 @@ LAYERS = (
         "sdg.vectors",
     },
     {
+        "sdg.canonical",
         "sdg.prompting",
         "sdg.planning",
         "sdg.hash_index",

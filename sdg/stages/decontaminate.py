@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from sdg.canonical import canonical_hashes
 from sdg.evaluation_sets import EvaluationText, check_set, read_set
 from sdg.hash_index import HashIndex, HashIndexWriter
 from sdg.schema import Pair
@@ -30,7 +31,7 @@ from sdg.shingles import shingles
 from sdg.stage import Context, Inputs, Result, Shard, Stage, split
 from sdg.storage import read_table
 from sdg.store import write_json
-from sdg.text import canonical, digest, weight
+from sdg.text import weight
 
 _BATCH = 1024  # texts at once
 _TEXTS = pa.schema([("set", pa.string()), ("id", pa.string())])
@@ -77,7 +78,7 @@ class DecontaminateStage(Stage):
         with pq.ParquetWriter(ctx.dir / "texts.parquet", _TEXTS) as writer:
             for batch in self._read(ctx):
                 owners = np.arange(number, number + len(batch))
-                exact.add(_hashes([text.text for text in batch]), owners)
+                exact.add(canonical_hashes([text.text for text in batch])[:, 0], owners)
                 found = shingles([text.text for text in batch], self.words, self.characters)
                 ngrams.add(found.hashes, np.repeat(owners, np.diff(found.offsets)))
                 rows = [{"set": text.set, "id": text.id} for text in batch]
@@ -146,12 +147,7 @@ class DecontaminateStage(Stage):
 
 
 def _same(texts: Sequence[str], sets: Sets) -> np.ndarray:
-    return sets.exact.owners(_hashes(texts))
-
-
-def _hashes(texts: Sequence[str]) -> np.ndarray:
-    """64 bits of each canonical text's hash."""
-    return np.array([int(digest(canonical(text))[:16], 16) for text in texts], np.uint64)
+    return sets.exact.owners(canonical_hashes(texts)[:, 0])
 
 
 def _corpus_ids(table: pa.Table) -> list[str]:

@@ -25,6 +25,7 @@ from pydantic import Field
 from scipy.sparse import coo_array, issparse, vstack
 from scipy.sparse.csgraph import connected_components
 
+from sdg.canonical import canonical_hashes
 from sdg.earlier_pairs import EarlierPairs
 from sdg.near_duplicates import NearDuplicates, first_of_equals, keep_first
 from sdg.near_vectors import near_vectors
@@ -33,7 +34,6 @@ from sdg.shingles import CHARACTERS, WORDS
 from sdg.stage import ACCEPTED, Context, Inputs, Resources, Result, Shard, Stage, split
 from sdg.store import write_table
 from sdg.teachers import AnyTeacher, LexicalTeacher
-from sdg.text import canonical, digest
 
 COLUMNS = ["query", "positive", "document"]
 HOWS = ("exact", "near", "semantic")
@@ -157,12 +157,12 @@ class _Rows:
         self, rounds: Sequence[Inputs], runs: Sequence[EarlierPairs], inputs: Inputs
     ) -> None:
         self._sources: Sequence[Inputs | EarlierPairs] = (*rounds, *runs, inputs)
-        hashes: dict[str, bytearray] = {key: bytearray() for key in COLUMNS}
+        hashes = {key: [np.empty((0, 2), np.uint64)] for key in COLUMNS}
         self._sizes = [
             [_hash_rows(table, hashes) for table in source.tables(COLUMNS)]
             for source in self._sources
         ]
-        self._digests = {k: np.frombuffer(v, np.uint64).reshape(-1, 2) for k, v in hashes.items()}
+        self._digests = {key: np.concatenate(parts) for key, parts in hashes.items()}
         sides = (first_of_equals(self._digests[side]) for side in ("query", "positive"))
         self._digests["pair"] = np.stack(list(sides), axis=1).astype(np.uint64)
         self._num_of_rounds = sum(map(sum, self._sizes[: len(rounds)]))
@@ -261,19 +261,16 @@ class _Rows:
         self._twins[rows] = twins
 
 
-def _hash_rows(table: pa.Table, hashes: dict[str, bytearray]) -> int:
-    """Append 16-byte hashes of the rows' texts, canonical. Returns how many rows there are."""
-    columns = (table[name].to_pylist() for name in COLUMNS)
-    for query, positive, document in zip(*columns, strict=True):
-        answer = _hash(positive)
-        hashes["query"] += _hash(query)
-        hashes["positive"] += answer
-        hashes["document"] += answer if document == positive else _hash(document)
+def _hash_rows(table: pa.Table, hashes: dict[str, list[np.ndarray]]) -> int:
+    """Append hashes of the rows' texts, canonical. Returns how many rows there are."""
+    queries, positives, documents = (table[name].to_pylist() for name in COLUMNS)
+    hashes["query"].append(canonical_hashes(queries))
+    hashes["positive"].append(canonical_hashes(positives))
+    of_documents = hashes["positive"][-1].copy()  # most are the positive
+    others = [i for i, text in enumerate(documents) if text != positives[i]]
+    of_documents[others] = canonical_hashes([documents[i] for i in others])
+    hashes["document"].append(of_documents)
     return int(table.num_rows)
-
-
-def _hash(text: str) -> bytes:
-    return bytes.fromhex(digest(canonical(text)))
 
 
 def _families(num: int, pairs: np.ndarray) -> np.ndarray:
