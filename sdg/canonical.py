@@ -47,9 +47,7 @@ def canonicals(texts: Sequence[str]) -> list[str]:
 
 def canonical_hashes(texts: Sequence[str]) -> np.ndarray:
     """128 bits of each canonical form's hash, (N, 2) uint64."""
-    hashes = (
-        hashlib.blake2b(text.encode(), digest_size=16).digest() for text in canonicals(texts)
-    )
+    hashes = (hashlib.blake2b(text.encode(), digest_size=16).digest() for text in canonicals(texts))
     return np.frombuffer(b"".join(hashes), np.uint64).reshape(-1, 2)
 
 
