@@ -112,7 +112,8 @@ def _tables() -> _Tables:
     is_mark = (order > 0) | composes
     letters, sizes = _fold_each(_CODES)
     ends = np.cumsum(sizes)
-    fold, several = np.zeros(NUM_CODES, np.uint32), []
+    fold = np.zeros(NUM_CODES, np.uint32)
+    several: list[np.ndarray] = []
     single = sizes == 1
     fold[_CODES[single]] = letters[ends[single] - 1]
     alone = np.zeros(NUM_CODES, bool)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from sdg.schema import Example
 from sdg.stage import Context, Inputs, Result, Shard, Stage, split
-from sdg.stages.render import example_cell
+from sdg.stages.render import example_cells
 from sdg.store import write_json
 from sdg.text import digest
 
@@ -34,8 +34,9 @@ class MixStage(Stage):
             return
         ranks: dict[str, array[int]] = defaultdict(lambda: array("Q"))
         for table in inputs.tables(COLUMNS):
-            for row in table.to_pylist():
-                ranks[example_cell(row)].append(_rank(row["id"], ctx))
+            ids = table["id"].to_pylist()
+            for example_id, cell in zip(ids, example_cells(table), strict=True):
+                ranks[cell].append(_rank(example_id, ctx))
         limits = {}
         for cell, found in ranks.items():
             quota = self.quotas.get(cell, 0)
@@ -51,11 +52,12 @@ class MixStage(Stage):
         return limits
 
     def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
-        reasons: list[str | None] = []
-        for row in shard.table.select(COLUMNS).to_pylist():
-            limit = state.get(example_cell(row), 2**64)
-            reasons.append(None if _rank(row["id"], ctx) < limit else "over_quota")
-        return split(shard.table, reasons)
+        ids = shard.table["id"].to_pylist()
+        fits = [
+            _rank(example_id, ctx) < state.get(cell, 2**64)
+            for example_id, cell in zip(ids, example_cells(shard.table), strict=True)
+        ]
+        return split(shard.table, [None if fit else "over_quota" for fit in fits])
 
 
 def _rank(example_id: str, ctx: Context) -> int:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import pyarrow as pa
 from pydantic import Field
 
-from sdg.account import RUN_LANG, run_lang
+from sdg.account import RUN_LANG, slices_of
 from sdg.languages import language
 from sdg.models import ModelShare, choose
 from sdg.planning import (
@@ -348,13 +349,15 @@ def _accepted(inputs: Inputs, ctx: Context) -> Counter[str]:
     counts: Counter[str] = Counter()
     for before in inputs.rounds:
         for table in before[EXAMPLES].tables(["task", "positive_lang", "provenance"]):
-            counts.update(map(example_cell, table.to_pylist()))
+            counts.update(example_cells(table))
     return counts
 
 
-def example_cell(row: dict[str, Any]) -> str:
-    """The cell of an example, from `task`, `positive_lang` and `provenance`."""
-    return cell_of(run_lang(row["positive_lang"], row["provenance"]["controls"]), row["task"])
+def example_cells(table: pa.Table) -> list[str]:
+    """The cell of each example, by columns `task`, `positive_lang` and `provenance`."""
+    slices = slices_of(table)
+    columns = slices["lang"].to_pylist(), slices["task"].to_pylist()
+    return list(map(cell_of, *columns))
 
 
 def _spent(inputs: Inputs) -> Spent:

@@ -3,8 +3,9 @@
 Pairs are cut out of real texts (a query of a few words, half of them as if a model had written
 them; a passage of 600 characters to each; one pair in twelve a copy of another) and go through
 filter, dedupe, decontaminate (against 200 of the queries) and mix, as a run has them: on a Ray
-cluster of two processors, shard by shard from disk to disk. No language model and no teacher takes
-part. For each size: pairs/s from the first stage's start to the last one's end, and the most memory
+cluster of two processors, shard by shard from disk to disk; each shard in one language, as a corpus
+of a file a language gives them (`--mixed`: every shard in all, which is dearer). No language model
+and no teacher takes part. For each size: pairs/s from the first stage's start to the last one's end, and the most memory
 that the driver and the workers held together. `--sizes 10000,100000,1000000` for more. The last
 line is the speed at the largest size over the 3,000 pairs/s that are wanted.
 
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,17 +42,25 @@ SHARD_ROWS, WANTED, NUM_EVALUATED = 1_000, 3_000.0, 200
 LENGTH = 600  # characters of a passage
 
 
-def pairs_of(texts: dict[str, list[str]], first: int, num: int, a_passage: int) -> list[Pair]:
-    """Pairs number `first` on, in all languages by turns."""
-    return [_pair(texts, number, a_passage) for number in range(first, first + num)]
+@dataclass(frozen=True)
+class Made:
+    """What pairs are made of, and how."""
+
+    texts: dict[str, list[str]]
+    a_passage: int  # pairs of each
+    of_lang: int  # passages in one language before the next
+
+    def pairs(self, first: int, num: int) -> list[Pair]:
+        """Pairs number `first` on, the languages by turns."""
+        return [_pair(self, number) for number in range(first, first + num)]
 
 
-def _pair(texts: dict[str, list[str]], number: int, a_passage: int) -> Pair:
+def _pair(made: Made, number: int) -> Pair:
     """Passages are put together from three places, so that they are as many as are asked for."""
     made_as = number - 11 if number % 12 == 11 else number
-    langs = sorted(texts)
-    of_passage = made_as // a_passage
-    lang, draw = langs[of_passage % len(langs)], random.Random(of_passage)
+    texts, of_passage = made.texts, made_as // made.a_passage
+    langs, draw = sorted(texts), random.Random(of_passage)
+    lang = langs[of_passage // made.of_lang % len(langs)]
     parts = []
     for _ in range(3):
         text = draw.choice(texts[lang])
@@ -78,20 +88,20 @@ def _pair(texts: dict[str, list[str]], number: int, a_passage: int) -> Pair:
     )
 
 
-def write_pairs(folder: Path, texts: dict[str, list[str]], num: int, a_passage: int) -> Inputs:
+def write_pairs(folder: Path, made: Made, num: int) -> Inputs:
     """Shards of pairs, and of some seeds for the verifier of languages, as stages before gave
     them."""
     pairs, seeds = StageStore(folder / "pairs"), StageStore(folder / "seeds")
     names = [f"{i:05d}" for i in range(-(-num // SHARD_ROWS))]
     for place, name in enumerate(names):
         size = min(SHARD_ROWS, num - place * SHARD_ROWS)
-        table = to_table(pairs_of(texts, place * SHARD_ROWS, size, a_passage), Pair)
+        table = to_table(made.pairs(place * SHARD_ROWS, size), Pair)
         pairs.write(name, size, split(table, [None] * size), 0.0)
-    for place, (lang, mine) in enumerate(sorted(texts.items())):
+    for place, (lang, mine) in enumerate(sorted(made.texts.items())):
         rows = [make_seed(text, lang=lang) for text in mine[:300]]
         table = to_table(rows, Seed)
         seeds.write(f"{place:05d}", len(rows), split(table, [None] * len(rows)), 0.0)
-    seed = Inputs(tuple(f"{i:05d}" for i in range(len(texts))), seeds.read)
+    seed = Inputs(tuple(f"{i:05d}" for i in range(len(made.texts))), seeds.read)
     return Inputs(tuple(names), pairs.read, earlier={"seed": seed}, num_rows=num)
 
 
@@ -138,23 +148,24 @@ class Clock:
         self.ends[stage] = time.monotonic()
 
 
-def measure(cluster: Cluster, texts: dict[str, list[str]], num: int, a_passage: int) -> float:
+def measure(cluster: Cluster, made: Made, num: int) -> float:
     """One size; returns pairs/s."""
+    langs = sorted(made.texts)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        inputs = write_pairs(folder, texts, num, a_passage)
+        inputs = write_pairs(folder, made, num)
         picked = range(0, 100 * min(NUM_EVALUATED, num // 100), 100)
-        evaluated = [pairs_of(texts, number, 1, a_passage)[0] for number in picked]
+        evaluated = [made.pairs(number, 1)[0] for number in picked]
         write_evaluation_set(folder / "set", evaluated)
         stages = [
             FilterStage(),
             DedupeStage(),
             DecontaminateStage(against=(str(folder / "set"),)),
             AsExamples(),
-            MixStage(quotas={f"{lang}/retrieval": num // len(texts) // 2 for lang in texts}),
+            MixStage(quotas={f"{lang}/retrieval": num // len(langs) // 2 for lang in langs}),
         ]
         clock = Clock()
-        runner = Runner(folder / "run", sorted(texts), 0, clock)
+        runner = Runner(folder / "run", langs, 0, clock)
         memory = Memory(named="ray::")
         memory.start()
         started = time.monotonic()
@@ -181,15 +192,15 @@ def main() -> None:
     parser.add_argument(
         "--a-passage", type=int, default=1, help="pairs of each passage: 1 is dearest, runs have 4"
     )
+    parser.add_argument("--mixed", action="store_true", help="all languages in every shard")
     args = parser.parse_args()
     texts = read_texts(args.data)
     texts = {lang: mine for lang, mine in texts.items() if len(mine) >= 20}
     print(f"{len(texts)} languages")
+    made = Made(texts, args.a_passage, 1 if args.mixed else SHARD_ROWS // args.a_passage)
     cluster = Cluster(2)
     try:
-        speeds = [
-            measure(cluster, texts, int(size), args.a_passage) for size in args.sizes.split(",")
-        ]
+        speeds = [measure(cluster, made, int(size)) for size in args.sizes.split(",")]
     finally:
         cluster.close()
     print(f"speed at the largest size over that at the smallest: {speeds[-1] / speeds[0]:.2f}")
