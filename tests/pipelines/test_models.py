@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from pipelines.samples import sample_seeds
+from sdg.account import run_lang
 from sdg.ideas import write_ideas
 from sdg.prompting import load_prompt
 from sdg.replies import REASONS
 from sdg.schema import Call, Pair, read_rows, rows_of
-from sdg.stages.render import run_lang
 from sdg.tasks import TASKS
 from sdg.tasks.retrieval import QueryReply
 from sdg.text import normalize
