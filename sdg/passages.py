@@ -36,6 +36,7 @@ from sdg.vectors import SparseVectors, Vectors, dense_vectors
 BATCH = 1000  # texts written, or encoded, at once
 CACHED = 20_000  # passages whose canonical form a worker remembers
 SHINGLE = 4  # characters, of the canonical form
+Fit = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
 SCHEMA = pa.schema([("text", pa.string()), ("lang", pa.string())])
 
 
@@ -100,14 +101,14 @@ def write_passages(
     size: int,
     seed: int,
     *,
-    fit: Callable[[str, str], bool],
+    fit: Fit,
 ) -> None:
     """Draw at most `size` passages from the seeds and the pairs' documents, by seeded hash, and
     note what is known of them. Holds numbers, not texts.
 
     Args:
         pairs: what each round made; this round's last.
-        fit: whether a seed of this text and language, which no filter has seen, may be drawn.
+        fit: which seeds of these texts and languages, which no filter has seen, may be drawn.
     """
     order, version = array("Q"), array("Q")
     for row in _rows(seeds, pairs[-1], fit):
@@ -168,11 +169,11 @@ class _Writer:
         self._file.close()
 
 
-def _rows(seeds: Inputs, pairs: Inputs, fit: Callable[[str, str], bool]) -> Iterator[_Row]:
+def _rows(seeds: Inputs, pairs: Inputs, fit: Fit) -> Iterator[_Row]:
     for table in seeds.tables(["text", "lang", "source"]):
-        for row in table.to_pylist():
-            if fit(row["text"], row["lang"]):
-                yield _Row(row["text"], row["lang"], _parallel_keys(row["source"]))
+        are_fit = fit(table["text"].to_pylist(), table["lang"].to_pylist())
+        for row in table.filter(pa.array(are_fit, pa.bool_())).to_pylist():
+            yield _Row(row["text"], row["lang"], _parallel_keys(row["source"]))
     for table in pairs.tables(["document", "positive_lang", "task", "provenance"]):
         for row in table.to_pylist():
             keys = _pair_keys(

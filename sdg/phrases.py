@@ -5,23 +5,55 @@ text) or a model's own voice, so that people's questions ("I can't sleep", "the 
 "how do I read a JSON file") are not hit. A language is added by a line.
 """
 
-import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import pairwise
 
+import numpy as np
 import regex
 
+from sdg.characters import NUM_CODES, batches, codes_of, text_of
 from sdg.patterns import rough
 
-_ACCENTS = re.compile("[\u0300-\u036f]+")
+_ACCENTS = range(0x300, 0x370)
+_NOTHING = NUM_CODES  # what an accent is folded to
+_DECOMPOSED = range(0x30000)  # planes with characters that are made of others
 
 
 def fold(text: str) -> str:
     """Case, typographic apostrophes and the accents of Latin, Greek and Cyrillic folded away."""
-    plain = text.casefold().replace("\u2019", "'").replace("\u02bc", "'")
-    if plain.isascii():
-        return plain
-    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", plain)))
+    return fold_all([unicodedata.normalize("NFC", text).casefold()])[0]
+
+
+def fold_all(texts: Sequence[str]) -> list[str]:
+    """The same of many texts that were NFC and are casefolded: there no character's fold leans on
+    its neighbours."""
+    return [folded for batch in batches(texts) for folded in _fold_batch(batch)]
+
+
+def _fold_batch(texts: Sequence[str]) -> list[str]:
+    codes = _folded().take(codes_of("".join(texts)))
+    is_there = codes != _NOTHING
+    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+    ends = np.append(0, np.cumsum(is_there))[ends]
+    joined = text_of(codes[is_there])
+    return [joined[start:end] for start, end in pairwise([0, *ends.tolist()])]
+
+
+@lru_cache(maxsize=1)
+def _folded() -> np.ndarray:
+    """By code point what it is folded to (uint32)."""
+    folded = np.arange(NUM_CODES, dtype=np.uint32)
+    folded[[0x2019, 0x2BC]] = ord("'")
+    folded[_ACCENTS] = _NOTHING
+    for code in _DECOMPOSED:
+        if unicodedata.decomposition(chr(code)):
+            parts = [c for c in unicodedata.normalize("NFD", chr(code)) if ord(c) not in _ACCENTS]
+            base = unicodedata.normalize("NFC", "".join(parts))
+            if len(base) == 1:  # else it is none that NFC leaves
+                folded[code] = ord(base)
+    return folded
 
 
 class Phrases:

@@ -8,6 +8,8 @@ Sizes are in `sdg.text.weight`, so that one bound suits Chinese and Swahili alik
 in canonical characters, so that no filter leans on spaces that half of the scripts don't write.
 """
 
+from collections.abc import Sequence
+
 from sdg.filters.base import Candidate, Filter, FilterConfig
 from sdg.filters.broken import boilerplate, is_spoilt, markup, mixed_script
 from sdg.filters.copies import copied, same
@@ -16,6 +18,7 @@ from sdg.filters.negatives import label, negatives
 from sdg.filters.personal import is_personal, masked, personal
 from sdg.filters.shape import length, repetition
 from sdg.filters.talk import prompt_leak, refusal
+from sdg.filters.texts import look_at
 
 # In the order that they are asked; the first reason counts.
 FILTERS: dict[str, Filter] = {
@@ -38,11 +41,15 @@ __all__ = [
 ]
 
 
-def fit_for_rows(passage: str, lang: str) -> bool:
-    """Whether a passage of the corpus that no pair has brought through the filters may stand in a
-    training row, as a negative: not if it is broken, a page's boilerplate or somebody's data.
+def fit_for_rows(passages: Sequence[str], langs: Sequence[str]) -> list[bool]:
+    """Which passages of the corpus that no pair has brought through the filters may stand in a
+    training row, as a negative: none that is broken, a page's boilerplate or somebody's data.
 
-    Its language is not verified: the seed stage refuses a corpus, or a language of it, that is
+    Their languages are not verified: the seed stage refuses a corpus, or a language of it, that is
     plainly in another, and a stray text in another language is an easy negative, never a false one.
     """
-    return not (is_spoilt(passage) or is_personal(passage, lang))
+    texts = look_at(passages)
+    return [
+        not (is_spoilt(texts[passage]) or is_personal(passage, lang))
+        for passage, lang in zip(passages, langs, strict=True)
+    ]

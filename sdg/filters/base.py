@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sdg import phrases
-from sdg.filters.tally import tally
+from sdg.filters.texts import Text
 from sdg.langid import Verdict
 from sdg.schema import Pair
 from sdg.text import canonical
@@ -27,8 +26,10 @@ class Candidate:
     """A pair to be judged, with what is found out for a whole shard at once."""
 
     pair: Pair
-    query: Verdict  # of the query's language
-    positive: Verdict
+    query: Text
+    positive: Text
+    query_language: Verdict
+    positive_language: Verdict
 
     @property
     def is_written(self) -> bool:
@@ -58,11 +59,6 @@ def reasons(*names: str, config: type[FilterConfig] = FilterConfig) -> Callable[
     return make
 
 
-# Several filters ask for the same, and a document's pairs come one after the other.
+# Several filters ask for the same, of documents and negatives too, and a document's pairs come one
+# after the other.
 plain = lru_cache(maxsize=512)(canonical)
-fold = lru_cache(maxsize=512)(phrases.fold)
-
-
-def size_of(text: str) -> int:
-    """`sdg.text.weight` of a text."""
-    return tally(text).weight

@@ -3,7 +3,7 @@
 from pydantic import Field
 from rapidfuzz import fuzz
 
-from sdg.filters.base import Candidate, FilterConfig, plain, reasons, size_of
+from sdg.filters.base import Candidate, FilterConfig, plain, reasons
 
 LONGEST_FORM = 4  # times a text's weight that its canonical form may have
 
@@ -27,7 +27,7 @@ def copied(row: Candidate, config: CopiedConfig) -> str | None:
     if row.pair.provenance.strategy == "inverse_cloze":
         is_left = plain(row.pair.query) in plain(row.pair.positive)
         return "query_in_positive" if is_left else None
-    size = size_of(row.pair.query)
+    size = row.query.weight
     if not row.is_written or size < config.min_weight:
         return None
     query = plain(row.pair.query)
@@ -43,8 +43,7 @@ def copied(row: Candidate, config: CopiedConfig) -> str | None:
 @reasons("query_equals_positive")
 def same(row: Candidate, config: FilterConfig) -> str | None:
     """A query that is its own positive, but for case, punctuation or width: nothing to learn."""
-    query, positive = row.pair.query, row.pair.positive
-    if size_of(query) * LONGEST_FORM < size_of(positive):
+    if row.query.weight * LONGEST_FORM < row.positive.weight:
         return None
-    equal = plain(query) == plain(positive)
+    equal = plain(row.pair.query) == plain(row.pair.positive)
     return "query_equals_positive" if equal else None

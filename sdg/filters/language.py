@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sdg.filters.base import Candidate, FilterConfig, reasons
+from sdg.filters.texts import look_at
 from sdg.langid import WRONG_SCRIPT, Verdict, Verifier, check_script
 from sdg.schema import Pair
 
@@ -22,16 +23,24 @@ def language(row: Candidate, config: FilterConfig) -> str | None:
 
     Models fall back to English, and name a neighbour's language as the one asked for; corpora mix.
     """
-    if row.query.reason:
-        return f"query_{row.query.reason}"
-    return f"positive_{row.positive.reason}" if row.positive.reason else None
+    if row.query_language.reason:
+        return f"query_{row.query_language.reason}"
+    return f"positive_{row.positive_language.reason}" if row.positive_language.reason else None
 
 
 def candidates(pairs: Sequence[Pair], verifier: Verifier | None) -> list[Candidate]:
-    """Pairs with their sides' languages verified, all texts of a language at once; without a
-    verifier, nobody looks."""
-    if verifier is None:
-        return [Candidate(pair, UNCHECKED, UNCHECKED) for pair in pairs]
+    """Pairs as filters see them, with their sides' languages verified; without a verifier, nobody
+    looks."""
+    texts = look_at(text for pair in pairs for text in (pair.query, pair.positive))
+    verdicts = _verdicts(pairs, verifier) if verifier else [(UNCHECKED, UNCHECKED)] * len(pairs)
+    return [
+        Candidate(pair, texts[pair.query], texts[pair.positive], *languages)
+        for pair, languages in zip(pairs, verdicts, strict=True)
+    ]
+
+
+def _verdicts(pairs: Sequence[Pair], verifier: Verifier) -> list[tuple[Verdict, Verdict]]:
+    """Of each pair's query and positive, all texts of a language at once."""
     texts: dict[str, dict[str, Verdict]] = {}
     for pair in pairs:
         if pair.provenance.strategy not in KEYWORDS:
@@ -40,8 +49,7 @@ def candidates(pairs: Sequence[Pair], verifier: Verifier | None) -> list[Candida
     for lang, found in texts.items():
         found.update(zip(found, verifier.check(list(found), lang), strict=True))
     return [
-        Candidate(
-            pair,
+        (
             _keywords(pair)
             if pair.provenance.strategy in KEYWORDS
             else texts[pair.query_lang][pair.query],
@@ -58,5 +66,5 @@ def _keywords(pair: Pair) -> Verdict:
 
 def unverified(row: Candidate) -> list[str]:
     """The sides whose language nobody could tell."""
-    sides = {"query": row.query, "positive": row.positive}
+    sides = {"query": row.query_language, "positive": row.positive_language}
     return [name for name, verdict in sides.items() if not verdict.verified]

@@ -2,7 +2,7 @@
 
 from rapidfuzz import fuzz
 
-from sdg.filters.base import Candidate, FilterConfig, plain, reasons, size_of
+from sdg.filters.base import Candidate, FilterConfig, plain, reasons
 
 NEAR = 95.0  # rapidfuzz's ratio, from which two texts are the same but for a slip
 LEAST = 20  # weight of a positive that may be looked for inside a negative: shorter ones are words
@@ -19,7 +19,7 @@ def negatives(row: Candidate, config: FilterConfig) -> str | None:
     if not row.pair.negatives:
         return None
     query, positive = plain(row.pair.query), plain(row.pair.positive)
-    long = size_of(row.pair.positive) >= LEAST
+    long = row.positive.weight >= LEAST
     for text in row.pair.negatives:
         negative = plain(text)
         if negative == query:
@@ -38,7 +38,7 @@ def label(row: Candidate, config: FilterConfig) -> str | None:
     A model then learns to find the word, not to classify.
     """
     pair = row.pair
-    if pair.task != "classification" or size_of(pair.positive) < LEAST_LABEL:
+    if pair.task != "classification" or row.positive.weight < LEAST_LABEL:
         return None
     query = plain(pair.query)
     if plain(pair.positive) not in query or any(plain(text) in query for text in pair.negatives):

@@ -3,11 +3,11 @@
 from collections import Counter
 from functools import lru_cache
 
-import numpy as np
 from pydantic import Field
 
-from sdg.filters.base import Candidate, FilterConfig, plain, reasons, size_of
-from sdg.text import letters, sentences
+from sdg.filters.base import Candidate, FilterConfig, reasons
+from sdg.filters.texts import SHORT, Text
+from sdg.text import canonical, sentences
 
 
 class LengthConfig(FilterConfig):
@@ -32,11 +32,10 @@ def length(row: Candidate, config: LengthConfig) -> str | None:
     Bounds on length are the first of Gopher's quality rules (arXiv 2112.11446, A.1.1); these are
     by information, as words cannot be counted alike in Chinese, Thai and Finnish.
     """
-    for name, text, low, high in (
-        ("query", row.pair.query, config.min_query, config.max_query),
-        ("positive", row.pair.positive, config.min_positive, config.max_positive),
+    for name, size, low, high in (
+        ("query", row.query.weight, config.min_query, config.max_query),
+        ("positive", row.positive.weight, config.min_positive, config.max_positive),
     ):
-        size = size_of(text)
         if size < low:
             return f"{name}_too_short"
         if size > high:
@@ -54,11 +53,8 @@ class RepetitionConfig(FilterConfig):
     word: float = Field(0.45, gt=0, le=1)  # of the commonest word, among 8 or more
 
 
-_MIN_CHARACTERS, _SHORT = 12, 150  # characters
-LONG = 8  # characters of the longer n-grams
-_BASE = 0x9E3779B97F4A7C15  # of their polynomial; odd
-# Two hashes of so many characters make one of twice as many.
-_STEPS = tuple((step, np.uint64(pow(_BASE, step, 2**64))) for step in (1, 2, 4))
+_MIN_CHARACTERS = 12  # that a short text's n-grams are worth looking at
+_MIN_WORDS = 8
 
 
 @reasons("repetition", config=RepetitionConfig)
@@ -70,53 +66,30 @@ def repetition(row: Candidate, config: RepetitionConfig) -> str | None:
     at, and sentences are the lines, for a row's text has no other.
     """
     pair = row.pair
-    sides = ((pair.query, pair.query_lang), (pair.positive, pair.positive_lang))
-    return "repetition" if any(_repeats(text, lang, config) for text, lang in sides) else None
+    repeat = _repeats(row.query, pair.query_lang, config) or _repeats(
+        row.positive, pair.positive_lang, config
+    )
+    return "repetition" if repeat else None
 
 
-@lru_cache(maxsize=512)
-def _repeats(text: str, lang: str, config: RepetitionConfig) -> bool:
-    if len(text) < _SHORT:
-        bare = plain(text)
-        if len(bare) < _MIN_CHARACTERS:
-            return False
-        share = _duplicates(bare, LONG)
-        if _duplicates(bare, 5) >= config.short:
-            return True
-    else:
-        share = _duplicates_of_long(letters(text.casefold()))
-    if share >= config.any_length:
+def _repeats(side: Text, lang: str, config: RepetitionConfig) -> bool:
+    found = side.repeats
+    if len(side.text) < SHORT and found.num_letters < _MIN_CHARACTERS:
+        return False
+    if found.short >= config.short or found.long >= config.any_length:
         return True
     # A sentence that is there twice has n-grams that are, but for the few at its start.
-    if share >= config.line / 2 and _duplicate_lines(text, lang) >= config.line:
+    if found.long >= config.line / 2 and _duplicate_lines(side.text, lang) >= config.line:
         return True
-    words = text.casefold().split()
-    # So many are another word or the same again, in a text of any kind.
-    if len(words) < 8 or len(words) - len(set(words)) + 1 < config.word * len(words):
+    if found.num_words < _MIN_WORDS or found.most_words < config.word * found.num_words:
         return False
+    words = side.text.casefold().split()
     return Counter(words).most_common(1)[0][1] >= config.word * len(words)
 
 
+@lru_cache(maxsize=512)  # sentences are dear, and a document's pairs come one after the other
 def _duplicate_lines(text: str, lang: str) -> float:
     """Share of a text's letters in sentences that stand in it before."""
-    lines = [plain(line) for line in sentences(text, lang)]
+    lines = [canonical(line) for line in sentences(text, lang)]
     total = sum(map(len, lines))
     return 1 - sum(map(len, set(lines))) / total if total else 0.0
-
-
-def _duplicates(text: str, size: int) -> float:
-    """Share of a text's character n-grams that stand in it before."""
-    num = len(text) - size + 1
-    return 1 - len({text[i : i + size] for i in range(num)}) / num if num > 0 else 0.0
-
-
-def _duplicates_of_long(codes_C: np.ndarray) -> float:
-    """The same, of `LONG` characters, by the hashes: polynomials of code points modulo 2^64."""
-    num = len(codes_C) - LONG + 1
-    if num <= 0:
-        return 0.0
-    hashes = codes_C.astype(np.uint64)
-    for step, factor in _STEPS:
-        hashes = hashes[:-step] * factor + hashes[step:]
-    hashes.sort()
-    return int((hashes[1:] == hashes[:-1]).sum()) / num

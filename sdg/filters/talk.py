@@ -1,7 +1,7 @@
 """Models that decline, speak of themselves, or repeat what they were asked."""
 
 from sdg import phrases
-from sdg.filters.base import Candidate, FilterConfig, fold, reasons
+from sdg.filters.base import Candidate, FilterConfig, reasons
 
 
 @reasons("refusal")
@@ -13,7 +13,7 @@ def refusal(row: Candidate, config: FilterConfig) -> str | None:
     """
     if not row.is_written:
         return None
-    return "refusal" if phrases.REFUSAL.search(fold(row.pair.query)) else None
+    return "refusal" if phrases.REFUSAL.search(row.query.folded) else None
 
 
 @reasons("prompt_leak")
@@ -25,4 +25,4 @@ def prompt_leak(row: Candidate, config: FilterConfig) -> str | None:
     """
     if not row.is_written:
         return None
-    return "prompt_leak" if phrases.LEAK.is_in(fold(row.pair.query)) else None
+    return "prompt_leak" if phrases.LEAK.is_in(row.query.folded) else None

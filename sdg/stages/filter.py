@@ -34,7 +34,7 @@ class FilterStage(Stage):
     """
 
     name: ClassVar[str] = "filter"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     takes: ClassVar[type[Pair]] = Pair
     gives: ClassVar[type[Pair]] = Pair
 

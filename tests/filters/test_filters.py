@@ -286,6 +286,22 @@ def test_a_query_in_another_language_than_its_document_passes():
     assert first_reason(row) is None
 
 
+def test_a_short_text_repeats_itself_by_shorter_pieces():
+    """Nine letters and two others, ten times: of 5-grams .41 stand there before, of 8-grams .17."""
+    ends = ("ab", "cd", "ef", "gh", "ij", "kl", "mo", "pq", "rt", "vw")
+    row = pair("sw", " ".join(f"karibunis{end}" for end in ends))
+    longer = row.model_copy(update={"query": row.query + " " * 40})
+    check, config = FILTERS["repetition"].check, CONFIGS["repetition"]
+    assert check(judged(row), config) == "repetition"
+    assert check(judged(longer), config) is None
+
+
+def test_without_a_verifier_no_language_is_known():
+    (row,) = candidates([pair("sw", "what is said in English")], None)
+    assert unverified(row) == ["query", "positive"]
+    assert FILTERS["language"].check(row, CONFIGS["language"]) is None
+
+
 def test_parameters_are_used():
     row = pair("sw", "mpunga huvunwa lini")
     strict = FILTERS["length"].config(min_query=40)

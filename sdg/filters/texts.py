@@ -1,0 +1,70 @@
+"""The texts of a shard, and what filters ask about each: found out for all of them at once."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from sdg import phrases
+from sdg.filters.repeats import Repeats, repeats
+from sdg.filters.tally import Tally, tallies
+
+SHORT = 150  # characters, below which a text's 5-grams count too
+
+
+class _Findings:
+    """Distinct texts, and what has been asked about any of them so far."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+
+    @cached_property
+    def tallies(self) -> list[Tally]:
+        return tallies(self._texts)
+
+    @cached_property
+    def _casefolded(self) -> list[str]:
+        return [text.casefold() for text in self._texts]
+
+    @cached_property
+    def folded(self) -> list[str]:
+        return phrases.fold_all(self._casefolded)
+
+    @cached_property
+    def repeats(self) -> list[Repeats]:
+        return repeats(self._casefolded, [len(text) < SHORT for text in self._texts])
+
+
+class Text:
+    """A text of a pair. One that is in several pairs is looked at once."""
+
+    def __init__(self, text: str, place: int, findings: _Findings) -> None:
+        self.text, self._place, self._findings = text, place, findings
+
+    @property
+    def tally(self) -> Tally:
+        return self._findings.tallies[self._place]
+
+    @property
+    def weight(self) -> int:
+        """`sdg.text.weight` of it."""
+        return self.tally.weight
+
+    @property
+    def folded(self) -> str:
+        """`sdg.phrases.fold` of it."""
+        return self._findings.folded[self._place]
+
+    @property
+    def repeats(self) -> Repeats:
+        return self._findings.repeats[self._place]
+
+    @cached_property
+    def num_boilerplate(self) -> int:
+        """How many phrases it has that pages say beside their text."""
+        return phrases.BOILERPLATE.count(self.folded)
+
+
+def look_at(texts: Iterable[str]) -> dict[str, Text]:
+    """Each of the texts as filters see it; nothing is found out before it is asked for."""
+    distinct = list(dict.fromkeys(texts))
+    findings = _Findings(distinct)
+    return {text: Text(text, place, findings) for place, text in enumerate(distinct)}
