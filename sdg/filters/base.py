@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -10,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 from sdg.filters.texts import Text
 from sdg.langid import Verdict
 from sdg.schema import Pair
-from sdg.text import canonical
 
 WRITTEN = "written"  # provenance.strategy of what a language model wrote
 
@@ -28,6 +26,8 @@ class Candidate:
     pair: Pair
     query: Text
     positive: Text
+    document: Text
+    negatives: tuple[Text, ...]
     query_language: Verdict
     positive_language: Verdict
 
@@ -57,8 +57,3 @@ def reasons(*names: str, config: type[FilterConfig] = FilterConfig) -> Callable[
         return Filter(check.__name__, check, config, names)
 
     return make
-
-
-# Several filters ask for the same, of documents and negatives too, and a document's pairs come one
-# after the other.
-plain = lru_cache(maxsize=512)(canonical)

@@ -3,7 +3,7 @@
 from pydantic import Field
 from rapidfuzz import fuzz
 
-from sdg.filters.base import Candidate, FilterConfig, plain, reasons
+from sdg.filters.base import Candidate, FilterConfig, reasons
 
 LONGEST_FORM = 4  # times a text's weight that its canonical form may have
 
@@ -25,13 +25,12 @@ def copied(row: Candidate, config: CopiedConfig) -> str | None:
     taken from the document by design.
     """
     if row.pair.provenance.strategy == "inverse_cloze":
-        is_left = plain(row.pair.query) in plain(row.pair.positive)
+        is_left = row.query.canonical in row.positive.canonical
         return "query_in_positive" if is_left else None
     size = row.query.weight
     if not row.is_written or size < config.min_weight:
         return None
-    query = plain(row.pair.query)
-    document = plain(row.pair.document)
+    query, document = row.query.canonical, row.document.canonical
     if query in document:
         return "copied"
     if size < config.fuzzy_min_weight or len(query) > len(document):
@@ -45,5 +44,5 @@ def same(row: Candidate, config: FilterConfig) -> str | None:
     """A query that is its own positive, but for case, punctuation or width: nothing to learn."""
     if row.query.weight * LONGEST_FORM < row.positive.weight:
         return None
-    equal = plain(row.pair.query) == plain(row.pair.positive)
+    equal = row.query.canonical == row.positive.canonical
     return "query_equals_positive" if equal else None

@@ -31,10 +31,19 @@ def language(row: Candidate, config: FilterConfig) -> str | None:
 def candidates(pairs: Sequence[Pair], verifier: Verifier | None) -> list[Candidate]:
     """Pairs as filters see them, with their sides' languages verified; without a verifier, nobody
     looks."""
-    texts = look_at(text for pair in pairs for text in (pair.query, pair.positive))
+    sides = look_at(text for pair in pairs for text in (pair.query, pair.positive))
+    beside = (text for pair in pairs for text in (pair.document, *pair.negatives))
+    texts = sides | look_at(text for text in beside if text not in sides)  # less is asked of these
     verdicts = _verdicts(pairs, verifier) if verifier else [(UNCHECKED, UNCHECKED)] * len(pairs)
     return [
-        Candidate(pair, texts[pair.query], texts[pair.positive], *languages)
+        Candidate(
+            pair,
+            texts[pair.query],
+            texts[pair.positive],
+            texts[pair.document],
+            tuple(texts[text] for text in pair.negatives),
+            *languages,
+        )
         for pair, languages in zip(pairs, verdicts, strict=True)
     ]
 

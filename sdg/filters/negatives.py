@@ -2,7 +2,7 @@
 
 from rapidfuzz import fuzz
 
-from sdg.filters.base import Candidate, FilterConfig, plain, reasons
+from sdg.filters.base import Candidate, FilterConfig, reasons
 
 NEAR = 95.0  # rapidfuzz's ratio, from which two texts are the same but for a slip
 LEAST = 20  # weight of a positive that may be looked for inside a negative: shorter ones are words
@@ -16,12 +16,12 @@ def negatives(row: Candidate, config: FilterConfig) -> str | None:
     False negatives are what RLHN (arXiv 2505.16967) finds in every public set; those that an LLM
     writes into the pair itself need no model to be found.
     """
-    if not row.pair.negatives:
+    if not row.negatives:
         return None
-    query, positive = plain(row.pair.query), plain(row.pair.positive)
+    query, positive = row.query.canonical, row.positive.canonical
     long = row.positive.weight >= LEAST
-    for text in row.pair.negatives:
-        negative = plain(text)
+    for text in row.negatives:
+        negative = text.canonical
         if negative == query:
             return "negative_equals_query"
         if negative == positive or (long and positive in negative):
@@ -37,10 +37,9 @@ def label(row: Candidate, config: FilterConfig) -> str | None:
 
     A model then learns to find the word, not to classify.
     """
-    pair = row.pair
-    if pair.task != "classification" or row.positive.weight < LEAST_LABEL:
+    if row.pair.task != "classification" or row.positive.weight < LEAST_LABEL:
         return None
-    query = plain(pair.query)
-    if plain(pair.positive) not in query or any(plain(text) in query for text in pair.negatives):
+    query = row.query.canonical
+    if row.positive.canonical not in query or any(t.canonical in query for t in row.negatives):
         return None
     return "label_leak"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from sdg import phrases
+from sdg.canonical import canonicals
 from sdg.filters.repeats import Repeats, repeats
 from sdg.filters.tally import Tally, tallies
 
@@ -29,6 +30,10 @@ class _Findings:
         return phrases.fold_all(self._casefolded)
 
     @cached_property
+    def canonical(self) -> list[str]:
+        return canonicals(self._texts)
+
+    @cached_property
     def repeats(self) -> list[Repeats]:
         return repeats(self._casefolded, [len(text) < SHORT for text in self._texts])
 
@@ -52,6 +57,11 @@ class Text:
     def folded(self) -> str:
         """`sdg.phrases.fold` of it."""
         return self._findings.folded[self._place]
+
+    @property
+    def canonical(self) -> str:
+        """`sdg.text.canonical` of it."""
+        return self._findings.canonical[self._place]
 
     @property
     def repeats(self) -> Repeats:

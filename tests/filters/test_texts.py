@@ -5,7 +5,7 @@ import pytest
 from sdg.filters import fit_for_rows, texts
 from sdg.filters.texts import look_at
 from sdg.phrases import fold
-from sdg.text import weight
+from sdg.text import canonical, weight
 from tests.rows import bundled_seeds
 
 GIVEN = ["Été", "привет", "Été", "", "Accept all cookies. ALL RIGHTS RESERVED", "ẞ" * 149]
@@ -16,6 +16,7 @@ def test_each_text_has_what_is_its_own() -> None:
     assert list(seen) == list(dict.fromkeys(GIVEN))
     for text, found in seen.items():
         assert (found.text, found.weight, found.folded) == (text, weight(text), fold(text))
+        assert found.canonical == canonical(text)
     assert [found.num_boilerplate for found in seen.values()] == [0, 0, 0, 2, 0]
 
 
