@@ -302,8 +302,8 @@ class Miner(InParts):
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Pairs as one teacher sees them. Where it cannot compare languages, and a pair has two, its
-    positive stands for its query."""
+    """Pairs as one teacher sees them, the queries as they are searched and scored with. Where it
+    cannot compare languages, and a pair has two, its positive stands for its query."""
 
     encoder: Encoder
     queries_BD: Matrix

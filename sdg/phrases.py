@@ -27,8 +27,7 @@ def fold(text: str) -> str:
 
 
 def fold_all(texts: Sequence[str]) -> list[str]:
-    """The same of many texts that were NFC and are casefolded: there no character's fold leans on
-    its neighbours."""
+    """The same of many texts that are NFC, as all of a run's are, and casefolded."""
     return [folded for batch in batches(texts) for folded in _fold_batch(batch)]
 
 
@@ -57,7 +56,7 @@ def _folded() -> np.ndarray:
 
 
 class Phrases:
-    """Many alternatives at once; texts and patterns are folded."""
+    """Many alternatives at once; texts and patterns are folded, so that `\\W` would be `\\w`."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         joined = "|".join(f"(?:{fold(pattern)})" for pattern in patterns)
@@ -77,12 +76,12 @@ LEAKED_MARKS = (
     r"</?(?:passage|document|query|text|instruction)s?>",
     r"\{\{|\}\}|\{%|```",
     r"[{\[]\s*\"(?:query|document|strategy|question)\"",
-    r"^\W*(?:search )?(?:query|question|keywords?|output|answer|response)\s*:",
+    r"^[^\w]*(?:search )?(?:query|question|keywords?|output|answer|response)\s*:",
     r"\b(?:answer|respond|reply) (?:with|in) (?:a |an )?json\b|\bjson object (?:with|and nothing)",
-    r"^\W*(?:sure|certainly|of course|okay|ok)[,!.:]+ (?:here|i)\b",
-    r"^\W*here (?:is|are|'s) (?:a|an|the|one|some|your|my)\b.{0,40}\b(?:query|question|keyword)",
+    r"^[^\w]*(?:sure|certainly|of course|okay|ok)[,!.:]+ (?:here|i)\b",
+    r"^[^\w]*here (?:is|are|'s) (?:a|an|the|one|some|your|my)\b.{0,40}\b(?:query|question|keyword)",
     r"\bsearch quer(?:y|ies) (?:in|for|that|based)\b.{0,30}\bpassage",
-    r"^\W*write (?:one|a) (?:search )?(?:query|question)\b",
+    r"^[^\w]*write (?:one|a) (?:search )?(?:query|question)\b",
     r"<\|[a-z_]+\|>|\[/?inst\]",
 )
 

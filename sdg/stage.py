@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,9 +90,16 @@ class Inputs:
     num_rows: int | None = None  # over all shards, where it is known
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Every shard's table, in order, one in memory at a time."""
-        for name in self.shards:
-            yield self.read(name, columns)
+        """Every shard's table, in order; the next is read while one is worked on."""
+        with ThreadPoolExecutor(1) as reader:
+            coming: Future[pa.Table] | None = None
+            for name in self.shards:
+                following = reader.submit(self.read, name, columns)
+                if coming:
+                    yield coming.result()
+                coming = following
+            if coming:
+                yield coming.result()
 
     def total(self, counter: str) -> float:
         """A counter over all groups of shards."""

@@ -22,11 +22,15 @@ MARKS = [char for char in map(chr, range(0x20000)) if unicodedata.category(char)
 COMPOSED = [char for char in map(chr, range(0x3400)) if len(unicodedata.normalize("NFD", char)) > 1]
 PARTS = sorted({part for char in COMPOSED for part in unicodedata.normalize("NFD", char)})
 BASES = sorted({form for part in PARTS for form in (part, part.upper(), part.lower())})
-JAMO = [chr(code) for code in range(0x1100, 0x1200)]
+JAMO = [
+    chr(code) for code in (*range(0x1100, 0x1200), *range(0x3131, 0x3164), *range(0xFFA1, 0xFFDD))
+]
 SEVERAL = ["ﬁ", "ß", "ŉ", "ำ", "½", "㍿", "İ", "ΐ", "ᾳ", "ͺ", "\u0345", "ﷺ"]
 
 
-@pytest.mark.parametrize("form", ["{}", "a{}b", "a-{}", "é{}\u0301", "{}\u0317", "-{}\u0301a"])
+@pytest.mark.parametrize(
+    "form", ["{}", "a{}b", "a-{}", "é{}", "é{}\u0301", "{}\u0317", "-{}\u0301a"]
+)
 def test_every_character_beside_others(form: str) -> None:
     texts = [form.format(char) for char in CHARACTERS]
     assert canonicals(texts) == list(map(canonical, texts))
@@ -34,7 +38,12 @@ def test_every_character_beside_others(form: str) -> None:
 
 def test_every_mark_on_every_letter_that_takes_one() -> None:
     marks = [*MARKS[::5], *(part for part in PARTS if part in MARKS)]
-    texts = [base + mark for base, mark in product(BASES, marks)]
+    texts = [base + mark for base, mark in product([*BASES, *COMPOSED], marks)]
+    assert canonicals(texts) == list(map(canonical, texts))
+
+
+def test_every_two_jamo() -> None:
+    texts = [before + one + other for before in ("", "가") for one, other in product(JAMO, JAMO)]
     assert canonicals(texts) == list(map(canonical, texts))
 
 
@@ -42,7 +51,7 @@ def test_every_mark_on_every_letter_that_takes_one() -> None:
     st.lists(
         st.text(
             st.one_of(
-                st.sampled_from(BASES),
+                st.sampled_from([*BASES, *COMPOSED]),
                 st.sampled_from(MARKS),
                 st.sampled_from([*JAMO, *SEVERAL, *" .-\n\r\u200d\u00a8"]),
                 st.characters(),

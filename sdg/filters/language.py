@@ -31,9 +31,10 @@ def language(row: Candidate, config: FilterConfig) -> str | None:
 def candidates(pairs: Sequence[Pair], verifier: Verifier | None) -> list[Candidate]:
     """Pairs as filters see them, with their sides' languages verified; without a verifier, nobody
     looks."""
-    sides = look_at(text for pair in pairs for text in (pair.query, pair.positive))
+    # Apart, for what is asked of one of them is found out for all.
+    sides = look_at(pair.positive for pair in pairs) | look_at(pair.query for pair in pairs)
     beside = (text for pair in pairs for text in (pair.document, *pair.negatives))
-    texts = sides | look_at(text for text in beside if text not in sides)  # less is asked of these
+    texts = sides | look_at(text for text in beside if text not in sides)
     verdicts = _verdicts(pairs, verifier) if verifier else [(UNCHECKED, UNCHECKED)] * len(pairs)
     return [
         Candidate(

@@ -55,7 +55,7 @@ class Text:
 
     @property
     def folded(self) -> str:
-        """`sdg.phrases.fold` of it."""
+        """`sdg.phrases.fold` of it, if it is NFC."""
         return self._findings.folded[self._place]
 
     @property

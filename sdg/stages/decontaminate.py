@@ -52,6 +52,7 @@ class DecontaminateStage(Stage):
     """Drops what the named evaluation sets hold; there is no such stage where none is named."""
 
     name: ClassVar[str] = "decontaminate"
+    version: ClassVar[int] = 2
     takes = Pair
     gives = Pair
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 from scipy.sparse import coo_array, issparse, vstack
@@ -162,7 +163,7 @@ class _Rows:
             [_hash_rows(table, hashes) for table in source.tables(COLUMNS)]
             for source in self._sources
         ]
-        self._digests = {key: np.concatenate(parts) for key, parts in hashes.items()}
+        self._digests = {key: np.concatenate(hashes.pop(key)) for key in COLUMNS}
         sides = (first_of_equals(self._digests[side]) for side in ("query", "positive"))
         self._digests["pair"] = np.stack(list(sides), axis=1).astype(np.uint64)
         self._num_of_rounds = sum(map(sum, self._sizes[: len(rounds)]))
@@ -263,12 +264,12 @@ class _Rows:
 
 def _hash_rows(table: pa.Table, hashes: dict[str, list[np.ndarray]]) -> int:
     """Append hashes of the rows' texts, canonical. Returns how many rows there are."""
-    queries, positives, documents = (table[name].to_pylist() for name in COLUMNS)
-    hashes["query"].append(canonical_hashes(queries))
-    hashes["positive"].append(canonical_hashes(positives))
-    of_documents = hashes["positive"][-1].copy()  # most are the positive
-    others = [i for i, text in enumerate(documents) if text != positives[i]]
-    of_documents[others] = canonical_hashes([documents[i] for i in others])
+    for side in ("query", "positive"):
+        hashes[side].append(canonical_hashes(table[side].to_pylist()))
+    is_other = pc.not_equal(table["document"], table["positive"])  # few are
+    of_documents = hashes["positive"][-1].copy()
+    others = canonical_hashes(table["document"].filter(is_other).to_pylist())
+    of_documents[is_other.to_numpy()] = others
     hashes["document"].append(of_documents)
     return int(table.num_rows)
 

@@ -29,8 +29,8 @@ class Encoder(ABC):
         """Vectors of documents (B, D)."""
 
     def searched(self, queries_BD: Matrix, documents_BD: Matrix) -> Matrix:
-        """The queries as passages are searched with them: without what says little, where that
-        makes a search faster and the query's own document is found without it, too."""
+        """The queries as passages are searched and scored with them: without what says little,
+        where that makes a search faster and the query's own document is found without it, too."""
         return queries_BD
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)

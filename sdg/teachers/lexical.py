@@ -40,9 +40,7 @@ class LexicalEncoder(Encoder):
     """Character n-gram TF-IDF with hashed features: nothing to learn but document frequencies.
 
     `idf_D` is ln((1 + N) / (1 + df)) + 1 over the N texts it was fitted on, term frequency is
-    1 + ln(tf), rows are L2-normalised, so a dot product is a cosine in [0, 1]. Of queries, but not
-    of documents, common n-grams are left out (`MAX_DF`): on XQuAD, in pools of one language each of
-    12, the mean reciprocal rank is .933 without them and .932 with, for an eighth of the work.
+    1 + ln(tf), rows are L2-normalised, so a dot product is a cosine in [0, 1].
     """
 
     crosses_languages: ClassVar[bool] = False
@@ -77,6 +75,8 @@ class LexicalEncoder(Encoder):
     def searched(
         self, queries_BD: sparse.csr_matrix, documents_BD: sparse.csr_matrix
     ) -> sparse.csr_matrix:
+        """Without common n-grams (`MAX_DF`): on XQuAD, in a pool of each of 6 languages, the mean
+        reciprocal rank is .933 without them and .932 with, for a sixth of the work."""
         rare = self.idf_D[queries_BD.indices] >= self.least_idf
         cut_BD = queries_BD.copy()
         cut_BD.data[~rare] = 0

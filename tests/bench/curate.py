@@ -5,9 +5,10 @@ them; a passage of 600 characters to each; one pair in twelve a copy of another)
 filter, dedupe, decontaminate (against 200 of the queries) and mix, as a run has them: on a Ray
 cluster of two processors, shard by shard from disk to disk; each shard in one language, as a corpus
 of a file a language gives them (`--mixed`: every shard in all, which is dearer). No language model
-and no teacher takes part. For each size: pairs/s from the first stage's start to the last one's end, and the most memory
-that the driver and the workers held together. `--sizes 10000,100000,1000000` for more. The last
-line is the speed at the largest size over the 3,000 pairs/s that are wanted.
+and no teacher takes part. For each size: pairs/s from the first stage's start to the last one's
+end, and the most memory that the driver and the workers held together. `--sizes 100000,1000000` for
+more; of fewer than 1,000 pairs a language, some languages have none. The last line is the speed at
+the largest size over the 3,000 pairs/s that are wanted.
 
 DATA is a folder with Parquet files of a column `text`, one a language; without it the bundled corpus.
 """
@@ -188,7 +189,7 @@ def measure(cluster: Cluster, made: Made, num: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="curate", description=__doc__)
     parser.add_argument("--data", default="", help="folder of Parquet files with a column text")
-    parser.add_argument("--sizes", default="10000,100000", help="numbers of pairs")
+    parser.add_argument("--sizes", default="40000,120000", help="numbers of pairs")
     parser.add_argument(
         "--a-passage", type=int, default=1, help="pairs of each passage: 1 is dearest, runs have 4"
     )
@@ -197,7 +198,7 @@ def main() -> None:
     texts = read_texts(args.data)
     texts = {lang: mine for lang, mine in texts.items() if len(mine) >= 20}
     print(f"{len(texts)} languages")
-    made = Made(texts, args.a_passage, 1 if args.mixed else SHARD_ROWS // args.a_passage)
+    made = Made(texts, args.a_passage, 1 if args.mixed else max(1, SHARD_ROWS // args.a_passage))
     cluster = Cluster(2)
     try:
         speeds = [measure(cluster, made, int(size)) for size in args.sizes.split(",")]

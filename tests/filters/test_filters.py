@@ -121,6 +121,7 @@ BAD: dict[str, list[tuple[Pair, str]]] = {
         (pair("en", "how are {{ language }} walls built"), "prompt_leak"),
         (pair("sw", "<passage> mpunga huvunwa lini"), "prompt_leak"),
         (pair("sw", "Query: mpunga huvunwa lini"), "prompt_leak"),
+        (pair("sw", '"Query: mpunga huvunwa lini"'), "prompt_leak"),
         (pair("sw", "Kulingana na kifungu hiki, mpunga huvunwa lini?"), "prompt_leak"),
         (pair("am", "በጽሑፉ መሠረት ቡና እንዴት ይዘጋጃል"), "prompt_leak"),
         (pair("ar", "وفقًا للنص، كيف يصنع الخبز؟"), "prompt_leak"),

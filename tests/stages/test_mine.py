@@ -251,6 +251,23 @@ def test_a_positive_that_has_nothing_of_its_query_drops_the_pair() -> None:
     assert run([pair], POOL) == ([], ["positive_unrelated"])
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_common_ngrams_count_where_a_positive_has_no_others(named: bool) -> None:
+    """Where what a query shares with its positive is in each of 400 passages, too."""
+    common, names = "maji mengi sana", "Qqxzvyhj Jjwwkqpx Vvbqxqzf"
+    seeds = [make_seed(f"{seed.text} {common}") for seed in unrelated(400)]
+    positive = f"sana mengi maji {names if named else 'kabisa'}"
+    pair = make_pair(f"{common} {names}", positive)
+    examples, why = run([pair], seeds)
+    assert why == []
+    pool = [*(seed.text for seed in seeds), positive]
+    whole, cut = (
+        peer_scores(pool, [pair.query], [positive], NGRAMS, own)[0, 0] for own in ([], [positive])
+    )
+    assert abs(whole - cut) > 100 * ERROR if named else whole == cut
+    assert examples[0].positive_scores[0] == pytest.approx(cut, abs=ERROR)
+
+
 def test_the_number_of_negatives_is_as_set() -> None:
     examples, _ = run([make_pair(QUERY, POSITIVE)], unrelated(12), num_negatives=5)
     assert len(examples[0].negatives) == 5

@@ -103,7 +103,8 @@ def test_a_document_that_is_found_is_found_without_common_ngrams(lang: str, leng
     searched = teacher.searched(whole, documents)
     found, before = (of.multiply(documents).sum(axis=1) > 0 for of in (searched, whole))
     np.testing.assert_array_equal(found, before)
-    assert searched.nnz <= whole.nnz
+    if lang not in ("th", "zh") and length == 8000:  # without spaces, a "word" is a sentence
+        assert searched.nnz < whole.nnz
 
 
 @pytest.mark.parametrize("lang", ["en", "zh", "th", "am"])
