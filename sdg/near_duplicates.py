@@ -3,8 +3,8 @@
 Two texts are near when the Jaccard similarity of their shingle sets is at least a threshold. A band
 is a few MinHash values taken together (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of
 Massive Datasets, chapter 3); texts that agree in a band are compared by their sets, so that no pair
-is reported that is not near. Sets and bands lie in files: memory holds one band at a time, some 40
-bytes a text.
+is reported that is not near. Sets and bands lie in files: memory holds a part of one band at a
+time.
 
 Signatures are computed here and not by a MinHash package: the fastest there is hands them over as
 Python integers, which takes longer than all of this.
@@ -23,6 +23,7 @@ from sdg.shingles import CHARACTERS, WORDS, Shingles, odd_numbers, shingles
 
 RECALL = 0.99  # of pairs exactly at the threshold; more of those above it
 CHANCE = 0.41  # about, that such a pair agrees in one band
+_PART = 1 << 18  # keys sorted at once
 _DOCS = 1 << 10  # texts whose shingles are sorted at once: a text's number goes into 10 bits ...
 _HASH_BITS = np.uint64(54)  # ... and this is left for the hash
 _PAIRS = 1 << 12  # compared at once: some 30 MB
@@ -84,15 +85,19 @@ class NearDuplicates:
         with _Sets(self._folder / "sets", sizes) as sets:
             for band in range(self.bands):
                 keys = blocks[:, band].ravel()[: len(sizes)]
-                places = np.flatnonzero(sizes > 0)
-                order, ends = _runs(keys[places], None if groups is None else groups[places])
-                order = places[order]
-                codes = _not_in(checked, [a * num + b for a, b in _within_runs(order, ends)])
-                near.append(codes[self._are_near(sets, codes // num, codes % num)])
-                checked = np.sort(np.concatenate([checked, codes]))
-                for members in _large_runs(order, ends):
-                    near += [first * num + rest for first, rest in self._families(sets, members)]
-                sets.forget()
+                compared = [checked]
+                for places in _parts(keys):
+                    places = places[sizes[places] > 0]
+                    order, ends = _runs(keys[places], None if groups is None else groups[places])
+                    order = places[order]
+                    codes = _not_in(checked, [a * num + b for a, b in _within_runs(order, ends)])
+                    near.append(codes[self._are_near(sets, codes // num, codes % num)])
+                    compared.append(codes)
+                    for members in _large_runs(order, ends):
+                        for first, rest in self._families(sets, members):
+                            near.append(first * num + rest)
+                    sets.forget()
+                checked = np.sort(np.concatenate(compared))
         found = np.unique(np.concatenate(near))
         return np.stack([found // num, found % num], axis=1)[np.argsort(found % num, kind="stable")]
 
@@ -164,11 +169,21 @@ def keep_first(num: int, pairs: np.ndarray, num_given: int = 0) -> np.ndarray:
 
 def first_of_equals(digests: np.ndarray) -> np.ndarray:
     """For each 128-bit hash of (N, 2) uint64 the number of the first that is equal to it (N,)."""
-    order, ends = _runs(digests[:, 0], digests[:, 1])
-    sizes = np.diff(ends, prepend=0)
     first = np.empty(len(digests), np.int64)
-    first[order] = np.repeat(order[ends - sizes], sizes)
+    for places in _parts(digests[:, 0]):
+        order, ends = _runs(digests[places, 0], digests[places, 1])
+        sizes = np.diff(ends, prepend=0)
+        first[places[order]] = np.repeat(places[order[ends - sizes]], sizes)
     return first
+
+
+def _parts(keys: np.ndarray) -> Iterator[np.ndarray]:
+    """The places of keys (N,) uint64 in parts of about `_PART`, equal keys in one of them, each
+    part ascending."""
+    num = np.uint64(-(-len(keys) // _PART))
+    part = ((keys >> np.uint64(32)) * num >> np.uint64(32)).astype(np.uint16)
+    for number in range(int(num)):
+        yield np.flatnonzero(part == number)
 
 
 def _not_in(known: np.ndarray, found: Sequence[np.ndarray]) -> np.ndarray:

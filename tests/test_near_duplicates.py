@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdg import near_duplicates
 from sdg.near_duplicates import NearDuplicates, band_layout, first_of_equals, keep_first
 from tests.shingle_sets import jaccard, shingle_set
 
@@ -139,3 +140,14 @@ def test_first_of_equals(digests: list[tuple[int, int]]) -> None:
     assert first_of_equals(large).tolist() == [
         [(x % 2, y % 2) for x, y in digests].index((a % 2, b % 2)) for a, b in digests
     ]
+
+
+def test_parts_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(5)
+    texts, numbers = corpus(8, 200, 40), [rng.getrandbits(64) for _ in range(300)]
+    digests = np.array([rng.choices(numbers, k=2) for _ in range(500)] * 2, np.uint64)
+    whole, first = near_pairs(tmp_path / "whole", texts, 0.8), first_of_equals(digests)
+    assert len(whole) > 20 and (first[500:] < 500).all()
+    monkeypatch.setattr(near_duplicates, "_PART", 16)
+    assert near_pairs(tmp_path / "parts", texts, 0.8) == whole
+    assert first_of_equals(digests).tolist() == first.tolist()

@@ -326,7 +326,7 @@ def test_corrupt_parquet_page(tmp_path: Path) -> None:
         ("c.jsonl", "text".encode("utf-16-le"), "binary file"),
         ("c.txt", b"\x7fELF\x00\x01", "binary file"),
         ("c.jsonl", b"PAR1....", "a Parquet file; name it .parquet"),
-        ("c.jsonl", gzip.compress(b"{}"), "a gzip file; name it .gz"),
+        ("c.jsonl", gzip.compress(b"{}", mtime=0), "a gzip file; name it .gz"),
         ("c.txt", b"%PDF-1.7 ...", "a PDF"),
         ("c.csv", b"PK\x03\x04....", "zip"),
         ("c.jsonl", zstd(b"{}"), "a zstd file"),

@@ -39,6 +39,7 @@ from sdg.teachers import AnyTeacher, LexicalTeacher
 COLUMNS = ["query", "positive", "document"]
 HOWS = ("exact", "near", "semantic")
 SIDES = ("pair", "query", "document")
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # tells a pair's sides apart
 BATCH = 1024  # texts that a teacher is given at once, at least
 PLACES = ("", "_of_earlier_round", "_of_earlier_run")  # of the row that is duplicated
 REASONS = [
@@ -164,8 +165,7 @@ class _Rows:
             for source in self._sources
         ]
         self._digests = {key: np.concatenate(hashes.pop(key)) for key in COLUMNS}
-        sides = (first_of_equals(self._digests[side]) for side in ("query", "positive"))
-        self._digests["pair"] = np.stack(list(sides), axis=1).astype(np.uint64)
+        self._digests["pair"] = self._digests["query"] * _ODD + self._digests["positive"]
         self._num_of_rounds = sum(map(sum, self._sizes[: len(rounds)]))
         self.num_given = sum(map(sum, self._sizes[:-1]))
         self.codes = np.zeros(sum(map(sum, self._sizes)), np.uint8)  # of REASONS; 0: it stays

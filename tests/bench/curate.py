@@ -138,15 +138,19 @@ class AsExamples(Stage):
 
 
 class Clock:
-    """A display that shows nothing, and notes when a stage ends."""
+    """A display that shows nothing, and notes when a stage ends, and the most memory it took."""
 
     def __init__(self) -> None:
-        self.ends: dict[str, float] = {}
+        self.ends: list[float] = []
+        self.peaks: list[float] = []
+        self.memory = Memory(named="ray::")
 
     def stage_started(self, stage: str, num_shards: int | None, num_done: int) -> None: ...
     def shard_done(self, stage: str, done: Done) -> None: ...
     def stage_finished(self, stage: str) -> None:
-        self.ends[stage] = time.monotonic()
+        self.ends.append(time.monotonic())
+        self.peaks.append(self.memory.together)
+        self.memory.together = 0.0
 
 
 def measure(cluster: Cluster, made: Made, num: int) -> float:
@@ -167,20 +171,19 @@ def measure(cluster: Cluster, made: Made, num: int) -> float:
         ]
         clock = Clock()
         runner = Runner(folder / "run", langs, 0, clock)
-        memory = Memory(named="ray::")
-        memory.start()
+        clock.memory.start()
         started = time.monotonic()
         done = runner.run(placed(stages), inputs, cluster)
         seconds = time.monotonic() - started
-        memory.stop()
-        walls = np.diff([started, *clock.ends.values()])
+        clock.memory.stop()
+        walls = np.diff([started, *clock.ends])
         parts = "; ".join(
             f"{name} {finished.report.num_in:,} → {finished.report.num_out:,} in {wall:.1f} s "
-            f"({finished.report.seconds:.1f} s of work)"
-            for (name, finished), wall in zip(done.items(), walls, strict=True)
+            f"({finished.report.seconds:.1f} s of work), {peak:,.0f} MB"
+            for (name, finished), wall, peak in zip(done.items(), walls, clock.peaks, strict=True)
         )
         print(
-            f"{num:>9,} pairs: {num / seconds:,.0f} pairs/s, {memory.together:,.0f} MB\n  {parts}"
+            f"{num:>9,} pairs: {num / seconds:,.0f} pairs/s, {max(clock.peaks):,.0f} MB\n  {parts}"
         )
         sys.stdout.flush()
         return num / seconds
