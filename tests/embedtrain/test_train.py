@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,9 +166,18 @@ def test_two_ranks_are_one_and_one_goes_on_for_two(place: Path, tmp_path: Path) 
 
 def test_a_full_disk_leaves_the_last_checkpoint(place: Path, undisturbed: Path) -> None:
     folder = place / "full"
+
+    def fill_disk() -> None:
+        whole = folder / "checkpoints" / "step-00000004" / ".metadata"  # comes last, in one move
+        for _ in range(600):  # it is written while the next steps are made
+            if whole.exists():
+                break
+            time.sleep(0.1)
+        tiny_training.limit_files(100_000)
+
     try:
         with pytest.raises(UserError, match=r"(?s)the disk is full.*step-00000004: the same"):
-            run(make(place), folder, {"step 6/": lambda: tiny_training.limit_files(100_000)})
+            run(make(place), folder, {"step 6/": fill_disk})
     finally:
         tiny_training.limit_files(-1)
     assert (folder / "checkpoints" / "last").read_text() == "step-00000004\n"
