@@ -64,18 +64,13 @@ def _of_batch(texts: Sequence[str]) -> list[str]:
     alone: list[int] = []
     if folded.max(initial=0) >= _MARK:
         odd = np.flatnonzero(folded >= _MARK)
-        alone = _numbers(odd[_depend(folded, odd, tables)], ends)
+        places = odd[_depend(folded, odd, tables)]
+        alone = np.unique(np.searchsorted(ends, places)).tolist()
         folded = _spread(folded, tables)
     found = text_of(folded[folded > 0] & (_MARK - 1)).split("\n")
     for number in alone:
         found[number] = canonical(texts[number])
     return found
-
-
-def _numbers(places: np.ndarray, ends: np.ndarray) -> list[int]:
-    """Which texts have these characters, by where each text ends."""
-    numbers: list[int] = np.unique(np.searchsorted(ends, places)).tolist()
-    return numbers
 
 
 def _depend(folded: np.ndarray, odd: np.ndarray, tables: _Tables) -> np.ndarray:

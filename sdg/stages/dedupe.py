@@ -31,7 +31,7 @@ from sdg.earlier_pairs import EarlierPairs
 from sdg.near_duplicates import NearDuplicates, first_of_equals, keep_first
 from sdg.near_vectors import near_vectors
 from sdg.schema import Pair
-from sdg.shingles import CHARACTERS, WORDS
+from sdg.shingles import CHARACTERS, WORDS, odd_numbers
 from sdg.stage import ACCEPTED, Context, Inputs, Resources, Result, Shard, Stage, split
 from sdg.store import write_table
 from sdg.teachers import AnyTeacher, LexicalTeacher
@@ -39,7 +39,7 @@ from sdg.teachers import AnyTeacher, LexicalTeacher
 COLUMNS = ["query", "positive", "document"]
 HOWS = ("exact", "near", "semantic")
 SIDES = ("pair", "query", "document")
-_ODD = np.uint64(0x9E3779B97F4A7C15)  # tells a pair's sides apart
+_ODD = odd_numbers(5000, 1)  # tells a pair's sides apart
 BATCH = 1024  # texts that a teacher is given at once, at least
 PLACES = ("", "_of_earlier_round", "_of_earlier_run")  # of the row that is duplicated
 REASONS = [
