@@ -1,72 +1,51 @@
 """Near-duplicates among many texts: MinHash and LSH find candidates, each is then checked exactly.
 
-Two texts are near when the Jaccard similarity of their shingle sets is at least a threshold. A band
-is a few MinHash values taken together (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of
-Massive Datasets, chapter 3); texts that agree in a band are compared by their sets, so that no pair
-is reported that is not near. Sets and bands lie in files: memory holds a part of one band at a
-time.
-
-Signatures are computed here and not by a MinHash package: the fastest there is hands them over as
-Python integers, which takes longer than all of this.
+Two texts are near when the Jaccard similarity of their shingle sets is at least a threshold. Texts
+that agree in a band (see sdg/sketches.py) are compared by their sets, so that no pair is reported
+that is not near. Sets and bands lie in files: memory holds a part of one band at a time.
 """
 
-import math
 import mmap
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
-from sdg.shingles import CHARACTERS, WORDS, Shingles, odd_numbers, shingles
+from sdg.sketches import HASH_BITS, Sketches, band_layout
 
-RECALL = 0.99  # of pairs exactly at the threshold; more of those above it
-CHANCE = 0.41  # about, that such a pair agrees in one band
 _PART = 1 << 18  # keys sorted at once
-_DOCS = 1 << 10  # texts whose shingles are sorted at once: a text's number goes into 10 bits ...
-_HASH_BITS = np.uint64(54)  # ... and this is left for the hash
 _PAIRS = 1 << 12  # compared at once: some 30 MB
 _SMALL = 64  # texts that agree in a band, of which every two are compared
 _LEADERS = 64  # of more than that: each is compared with so many of the first that differ
-_FACTORS = odd_numbers(1000, 1000).astype(np.uint32)  # of a MinHash value's hash function
-_WEIGHTS = odd_numbers(3000, 10)  # of the values of a band
 
 
 class NearDuplicates:
-    """Collects texts, then finds the pairs among them."""
+    """Collects texts by their sketches, then finds the pairs among them."""
 
-    def __init__(
-        self, folder: Path, threshold: float, words: int = WORDS, characters: int = CHARACTERS
-    ) -> None:
+    def __init__(self, folder: Path, threshold: float) -> None:
         """Start without texts.
 
         Args:
             folder: for the sets and bands; what is there already (a dead worker's) goes.
             threshold: Jaccard similarity from which on two texts are near, in (0, 1].
-            words, characters: see `sdg.shingles`.
         """
         self.threshold = threshold
-        self._units = words, characters
         self._folder = folder
-        self.rows, self.bands = band_layout(threshold)
-        self._waiting: list[str] = []
+        self.bands = band_layout(threshold)[1]
+        self.num = 0  # of texts
         self._sizes = [np.empty(0, np.int32)]
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
-    def add(self, *texts: str) -> None:
+    def add(self, sketches: Sketches) -> None:
         """Texts, numbered on from those added before."""
-        self._waiting += texts
-        while len(self._waiting) >= _DOCS:
-            self._flush()
-
-    def _flush(self) -> None:
-        found = _as_sets(shingles(self._waiting[:_DOCS], *self._units))
-        del self._waiting[:_DOCS]
-        self._sizes.append(np.diff(found.offsets).astype(np.int32))
-        self._append("sets", found.hashes)
-        self._append("bands", self._band_keys(found))
+        self._sizes.append(sketches.sizes_N)
+        self.num += len(sketches.sizes_N)
+        for name, values in (("sets", sketches.hashes), ("bands", sketches.keys_NB)):
+            with (self._folder / name).open("ab") as file:
+                values.tofile(file)
 
     def pairs(self, groups: np.ndarray | None = None) -> np.ndarray:
         """All pairs (P, 2) int64 of near texts found, the lower number first, sorted by the second.
@@ -77,16 +56,14 @@ class NearDuplicates:
         Args:
             groups: a number a text (N,); only texts of one group are compared.
         """
-        self._flush()
         sizes = np.concatenate(self._sizes)
         num = np.int64(max(1, len(sizes)))
         checked, near = np.empty(0, np.int64), [np.empty(0, np.int64)]
-        blocks = np.memmap(self._folder / "bands", np.uint64, "r").reshape(-1, self.bands, _DOCS)
+        keys_NB = numbers_in(self._folder / "bands", self.bands)
         with _Sets(self._folder / "sets", sizes) as sets:
-            for band in range(self.bands):
-                keys = blocks[:, band].ravel()[: len(sizes)]
+            for keys in keys_NB.T:
                 compared = [checked]
-                for places in _parts(keys):
+                for places in _parts(keys.__getitem__, len(keys)):
                     places = places[sizes[places] > 0]
                     order, ends = _runs(keys[places], None if groups is None else groups[places])
                     order = places[order]
@@ -100,24 +77,6 @@ class NearDuplicates:
                 checked = np.sort(np.concatenate(compared))
         found = np.unique(np.concatenate(near))
         return np.stack([found // num, found % num], axis=1)[np.argsort(found % num, kind="stable")]
-
-    def _append(self, name: str, values: np.ndarray) -> None:
-        with (self._folder / name).open("ab") as file:
-            values.tofile(file)
-
-    def _band_keys(self, found: Shingles) -> np.ndarray:
-        """Keys (bands, `_DOCS`) uint64; texts without shingles have no meaningful ones."""
-        keys = np.zeros((self.bands, _DOCS), np.uint64)
-        filled = np.flatnonzero(np.diff(found.offsets))
-        starts = found.offsets[filled]
-        low = found.hashes.astype(np.uint32)
-        for band in range(self.bands if len(filled) else 0):
-            mine = np.zeros(len(filled), np.uint64)
-            for row in range(self.rows):
-                smallest = np.minimum.reduceat(low * _FACTORS[band * self.rows + row], starts)
-                mine += smallest * _WEIGHTS[row]
-            keys[band, filled] = mine
-        return keys
 
     def _are_near(self, sets: "_Sets", left: np.ndarray, right: np.ndarray) -> np.ndarray:
         small, large = np.sort(np.stack([sets.sizes[left], sets.sizes[right]]), axis=0)
@@ -141,13 +100,6 @@ class NearDuplicates:
             members = rest[~near]
 
 
-def band_layout(threshold: float) -> tuple[int, int]:
-    """MinHash values in a band, and bands, by which pairs at the threshold are found."""
-    rows = 8 if threshold >= 0.9 else max(2, round(math.log(CHANCE) / math.log(threshold)))
-    chance = threshold**rows
-    return rows, 1 if chance >= RECALL else math.ceil(math.log(1 - RECALL) / math.log(1 - chance))
-
-
 def keep_first(num: int, pairs: np.ndarray, num_given: int = 0) -> np.ndarray:
     """Which texts to drop so that no two near ones stay: the first of each two does.
 
@@ -167,21 +119,33 @@ def keep_first(num: int, pairs: np.ndarray, num_given: int = 0) -> np.ndarray:
     return np.array(near_to, np.int64)
 
 
-def first_of_equals(digests: np.ndarray) -> np.ndarray:
-    """For each 128-bit hash of (N, 2) uint64 the number of the first that is equal to it (N,)."""
-    first = np.empty(len(digests), np.int64)
-    for places in _parts(digests[:, 0]):
-        order, ends = _runs(digests[places, 0], digests[places, 1])
+def first_of_equals(digests: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """For each of some rows (R,) of 128-bit hashes (N, 2) uint64 the place among them of the first
+    that is equal to it (R,) int32."""
+    first = np.empty(len(rows), np.int32)
+    for places in _parts(lambda some: digests[rows[some], 0], len(rows)):
+        mine = digests[rows[places]]
+        order, ends = _runs(mine[:, 0], mine[:, 1])
         sizes = np.diff(ends, prepend=0)
         first[places[order]] = np.repeat(places[order[ends - sizes]], sizes)
     return first
 
 
-def _parts(keys: np.ndarray) -> Iterator[np.ndarray]:
-    """The places of keys (N,) uint64 in parts of about `_PART`, equal keys in one of them, each
-    part ascending."""
-    num = np.uint64(-(-len(keys) // _PART))
-    part = ((keys >> np.uint64(32)) * num >> np.uint64(32)).astype(np.uint16)
+def numbers_in(path: Path, columns: int) -> np.ndarray:
+    """A file of uint64 as rows of so many, mapped into memory."""
+    if not path.exists() or not path.stat().st_size:
+        return np.empty((0, columns), np.uint64)
+    return np.memmap(path, np.uint64, "r").reshape(-1, columns)
+
+
+def _parts(read: Callable[[slice], np.ndarray], num_keys: int) -> Iterator[np.ndarray]:
+    """The places of uint64 keys in parts of about `_PART`, equal keys in one of them, each part
+    ascending; `read` gives those of a slice."""
+    num = np.uint64(-(-num_keys // _PART))
+    part = np.empty(num_keys, np.uint16)
+    for start in range(0, num_keys, _PART):
+        some = slice(start, start + _PART)
+        part[some] = (read(some) >> np.uint64(32)) * num >> np.uint64(32)
     for number in range(int(num)):
         yield np.flatnonzero(part == number)
 
@@ -195,18 +159,6 @@ def _not_in(known: np.ndarray, found: Sequence[np.ndarray]) -> np.ndarray:
         places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
         fresh &= known[places] != codes
     return codes[fresh]
-
-
-def _as_sets(found: Shingles) -> Shingles:
-    """Each text's shingles sorted, none twice, in `_HASH_BITS` bits."""
-    text = np.repeat(np.arange(len(found), dtype=np.uint64), np.diff(found.offsets))
-    keys = (found.hashes >> (np.uint64(64) - _HASH_BITS)) | (text << _HASH_BITS)
-    keys.sort()
-    if len(keys):
-        keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
-    ends = np.searchsorted(keys, np.arange(1, len(found), dtype=np.uint64) << _HASH_BITS)
-    offsets = np.concatenate([[0], ends, [len(keys)]]) if len(found) else np.zeros(1, np.int64)
-    return Shingles(keys & ((np.uint64(1) << _HASH_BITS) - np.uint64(1)), offsets)
 
 
 def _runs(keys: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -280,5 +232,5 @@ class _Sets:
         hashes = np.frombuffer(self._map or b"", np.int64)[places]
         return sparse.csr_matrix(
             (np.ones(len(hashes), np.int8), hashes, indptr),
-            shape=(len(texts), 1 << int(_HASH_BITS)),
+            shape=(len(texts), 1 << HASH_BITS),
         )

@@ -85,6 +85,11 @@ class Placed:
     folder: str
     prepared_in: str = ""  # another folder, whose `prepare` serves it too
 
+    def survey(self) -> "Placed | None":
+        """The stage that is run before this one's `prepare`, in a folder within this one's."""
+        found = self.stage.survey()
+        return Placed(found, f"{self.folder}/{found.name}") if found else None
+
     def store(self, run_dir: Path) -> StageStore:
         # A worker may have another working directory than the driver.
         return StageStore(run_dir.absolute() / "stages" / self.folder)
@@ -192,14 +197,18 @@ class Runner:
         """A stage's `prepare`, once: in a worker, or without a cluster in this process, before Ray
         starts (a corpus that cannot be used is refused within seconds). What a killed attempt left
         is removed. Returns the folder that it is in. Call `check_fingerprints` before."""
-        job = self._job(place, inputs)
         prepared = place.prepared(self.run_dir)
         marker = prepared.folder / "prepared.json"
         if marker.exists():
-            return job.ctx.dir
-        self.progress.stage_started(job.stage.name, None, 0)
-        prepared.clear_prepared()
+            return self._job(place, inputs).ctx.dir
+        survey = place.survey() if cluster else None
         started = time.monotonic()
+        if survey and cluster:
+            found = self._run_stage(survey, inputs, cluster).output
+            inputs = replace(inputs, earlier={**inputs.earlier, survey.stage.name: found})
+        self.progress.stage_started(place.stage.name, None, 0)
+        prepared.clear_prepared()
+        job = self._job(place, inputs)
         if cluster:
             with cluster.pool(job.stage.resources()) as pool:
                 attempt = pool.prepare(job)
@@ -207,6 +216,8 @@ class Runner:
             attempt = job.prepare()
         seconds = round(time.monotonic() - started, 3)
         write_json(marker, {"seconds": seconds, "attempt": attempt})
+        if survey:
+            remove_folder(survey.store(self.run_dir).folder)
         return prepared.prepared_dir
 
     def _job(self, place: Placed, inputs: Inputs) -> Job:

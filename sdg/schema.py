@@ -156,6 +156,7 @@ class Example(Row):
 
 _SCALARS: dict[type, pa.DataType] = {
     str: pa.string(),
+    bytes: pa.binary(),
     int: pa.int64(),
     float: pa.float32(),
     bool: pa.bool_(),

@@ -170,6 +170,11 @@ class Stage(BaseModel, ABC):
     # Fields that change how fast, not what: left out of the fingerprint.
     speed_only: ClassVar[frozenset[str]] = frozenset()
 
+    def survey(self) -> "Stage | None":
+        """Optional: a stage that is run before `prepare`, on the same input and all workers, and
+        what it gives is in `Inputs.earlier` then; without a cluster, `prepare` does without."""
+        return None
+
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
         """Optional work over the whole set, once, that leaves files in `ctx.dir`."""
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdg import near_duplicates
-from sdg.near_duplicates import NearDuplicates, band_layout, first_of_equals, keep_first
+from sdg.near_duplicates import NearDuplicates, first_of_equals, keep_first
+from sdg.sketches import Sketcher, band_layout
 from tests.shingle_sets import jaccard, shingle_set
 
 WORDS = [f"{a}{b}" for a in "bdfgklmnprstw" for b in ("a", "e", "ika", "ole", "ungu")]
@@ -21,7 +22,7 @@ def near_pairs(
     folder: Path, texts: Sequence[str], threshold: float, groups: Sequence[int] | None = None
 ) -> set[tuple[int, int]]:
     finder = NearDuplicates(folder, threshold)
-    finder.add(*texts)
+    finder.add(Sketcher(threshold).sketch(texts))
     found = finder.pairs(None if groups is None else np.array(groups))
     assert (np.diff(found[:, 1]) >= 0).all() and (found[:, 0] < found[:, 1]).all()
     pairs = [(int(a), int(b)) for a, b in found]
@@ -135,9 +136,10 @@ def test_no_two_near_ones_stay_and_none_goes_for_one_that_goes(
 def test_first_of_equals(digests: list[tuple[int, int]]) -> None:
     large = np.array(digests, np.uint64).reshape(-1, 2) * np.uint64(2**63)
     expected = [digests.index((a, b)) for a, b in digests]
-    small = first_of_equals(np.array(digests, np.uint64).reshape(-1, 2))
+    every = np.arange(len(digests))
+    small = first_of_equals(np.array(digests, np.uint64).reshape(-1, 2), every)
     assert small.tolist() == expected
-    assert first_of_equals(large).tolist() == [
+    assert first_of_equals(large, every).tolist() == [
         [(x % 2, y % 2) for x, y in digests].index((a % 2, b % 2)) for a, b in digests
     ]
 
@@ -146,8 +148,9 @@ def test_parts_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     rng = random.Random(5)
     texts, numbers = corpus(8, 200, 40), [rng.getrandbits(64) for _ in range(300)]
     digests = np.array([rng.choices(numbers, k=2) for _ in range(500)] * 2, np.uint64)
-    whole, first = near_pairs(tmp_path / "whole", texts, 0.8), first_of_equals(digests)
+    every = np.arange(len(digests))
+    whole, first = near_pairs(tmp_path / "whole", texts, 0.8), first_of_equals(digests, every)
     assert len(whole) > 20 and (first[500:] < 500).all()
     monkeypatch.setattr(near_duplicates, "_PART", 16)
     assert near_pairs(tmp_path / "parts", texts, 0.8) == whole
-    assert first_of_equals(digests).tolist() == first.tolist()
+    assert first_of_equals(digests, every).tolist() == first.tolist()

@@ -209,6 +209,47 @@ def test_a_prepare_whose_worker_dies_is_done_by_a_new_one(
     assert len(list(marks.glob("prepare.*"))) == MAX_ATTEMPTS
 
 
+class SurveyedStage(EvenStage):
+    """Gives numbers that are as great as their whole input's greatest, by a survey of it."""
+
+    name: ClassVar[str] = "surveyed"
+
+    fail: bool = False
+
+    def survey(self) -> EvenStage:
+        return EvenStage(marks=self.marks)
+
+    def prepare(self, inputs: Inputs, ctx: Context) -> None:
+        if self.fail and not list(Path(self.marks).glob("failed")):
+            (Path(self.marks) / "failed").touch()
+            raise UserError("not yet")
+        surveyed = inputs.earlier["even"]
+        assert surveyed.shards == inputs.shards
+        values = [value for table in surveyed.tables() for value in table["value"].to_pylist()]
+        (ctx.dir / "greatest").write_text(str(max(values)))
+
+    def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
+        greatest = int((ctx.dir / "greatest").read_text())
+        values = shard.table["value"].to_pylist()
+        return split(shard.table, [None if value >= greatest else "small" for value in values])
+
+
+@pytest.mark.parametrize("fail", [False, True])
+@pytest.mark.parametrize("in_store", [False, True])
+def test_a_survey_is_run_before_prepare_and_removed_after(
+    in_store: bool, fail: bool, tmp_path: Path, marks: Path, s3: str, cluster: Cluster
+) -> None:
+    folder = path_of(f"{s3}/surveyed-{fail}") if in_store else tmp_path / "r"
+    stages = [CountStage(), SurveyedStage(marks=str(marks), fail=fail)]
+    if fail:
+        with pytest.raises(UserError, match="not yet"):
+            run(folder, cluster, *stages)
+        assert len(list(folder.glob("stages/2-surveyed/even/kept/*"))) == 4
+    assert run(folder, cluster, *stages) == [38, 39]
+    assert len(list(marks.glob("0*"))) == 4  # once a shard, over both attempts
+    assert not list(folder.glob("stages/2-surveyed/even/**/*.parquet"))
+
+
 def test_a_shard_that_kills_every_worker_stops_the_run(
     tmp_path: Path, marks: Path, cluster: Cluster
 ) -> None:

@@ -1,5 +1,6 @@
 """What runs in a worker: one stage after another, shard by shard."""
 
+import ctypes
 import gc
 import platform
 import sys
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import ray
 
 from sdg.account import count_slices, slices_of
@@ -74,6 +76,8 @@ class Worker:
 
     def prepare(self, job: Job) -> str:
         _see(job)
+        with self._lock:
+            self._put_away()
         return job.prepare()
 
     def run(self, job: Job, shard: str, workers: Sequence[Any]) -> Done:
@@ -123,6 +127,7 @@ class Worker:
             self._job = self._state = None
             gc.unfreeze()
             gc.collect()
+            _give_back()
 
     def _open(self, job: Job) -> Any:
         with self._lock:
@@ -134,6 +139,15 @@ class Worker:
                 # shard's rows are made, it would take five times as long as making them.
                 gc.freeze()
             return self._state
+
+
+def _give_back() -> None:
+    """Let the system have the memory that was freed. C's allocator keeps what lies between things
+    that stay, and a stage's own may be hundreds of megabytes that the next one has no use for."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim:
+        trim(0)
 
 
 def _ask_all(workers: Sequence[Any], job: Job, state: InParts, question: Any) -> list[Any]:

@@ -14,31 +14,36 @@ is not what the round was made for.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 from scipy.sparse import coo_array, issparse, vstack
 from scipy.sparse.csgraph import connected_components
 
-from sdg.canonical import canonical_hashes
 from sdg.earlier_pairs import EarlierPairs
-from sdg.near_duplicates import NearDuplicates, first_of_equals, keep_first
+from sdg.near_duplicates import NearDuplicates, first_of_equals, keep_first, numbers_in
 from sdg.near_vectors import near_vectors
 from sdg.schema import Pair
 from sdg.shingles import CHARACTERS, WORDS, odd_numbers
 from sdg.stage import ACCEPTED, Context, Inputs, Resources, Result, Shard, Stage, split
+from sdg.stages.sketch import (
+    HASHES,
+    SIDES,
+    SKETCHES,
+    Side,
+    SketchStage,
+    hashes_of,
+    queries_of,
+    texts_of,
+)
 from sdg.store import write_table
 from sdg.teachers import AnyTeacher, LexicalTeacher
 
-COLUMNS = ["query", "positive", "document"]
-HOWS = ("exact", "near", "semantic")
-SIDES = ("pair", "query", "document")
 _ODD = odd_numbers(5000, 1)  # tells a pair's sides apart
 BATCH = 1024  # texts that a teacher is given at once, at least
 PLACES = ("", "_of_earlier_round", "_of_earlier_run")  # of the row that is duplicated
@@ -47,7 +52,7 @@ REASONS = [
     *(
         f"{how}_{side}{where}"
         for how in ("exact", "near", "semantic")
-        for side in SIDES
+        for side in ("pair", "query", "document")
         for where in PLACES
     ),
 ]
@@ -78,17 +83,44 @@ class DedupeStage(Stage):
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
         """Compare all rows; write each shard's verdicts."""
+        folder = ctx.dir / "compared"
+        shutil.rmtree(folder, ignore_errors=True)  # a dead worker's
         rounds = [inputs.earlier[ACCEPTED]] if ACCEPTED in inputs.earlier else []
-        rows = _Rows(rounds, [EarlierPairs(path) for path in self.against], inputs)
+        runs = [EarlierPairs(path) for path in self.against]
+        rows = _Rows(folder, rounds, runs, inputs, self.survey())
         for side in ("pair", "query"):
             if rounds or side in self.exact:
                 rows.drop_equal(side, among_all=side in self.exact)
         if self.near:
-            self._drop_near(rows, ctx.dir / "near")
+            self._drop_near(rows, folder)
         for side in self.semantic:
             self._drop_semantic(rows, side, ctx.dir / f"teacher-{side}.npz")
         for name, verdicts in zip(inputs.shards, rows.verdicts(), strict=True):
             write_table(ctx.dir / f"{name}.parquet", verdicts)
+        shutil.rmtree(folder)
+
+    def survey(self) -> SketchStage:
+        """The stage that sketches each shard, before."""
+        queries: list[Side] = ["query"] if self._near_pairs or "query" in self.near else []
+        return SketchStage(
+            threshold=self.similarity,
+            words=self.words,
+            characters=self.characters,
+            sides=(*queries, *self._near_texts),
+        )
+
+    @property
+    def _near_pairs(self) -> bool:
+        """Whether pairs are compared by both sides; where near queries go, such pairs go too."""
+        return "pair" in self.near and "query" not in self.near
+
+    @property
+    def _near_texts(self) -> list[Side]:
+        """The sides whose texts are compared, as one set: positives and documents are mostly the
+        same."""
+        positives: list[Side] = ["positive"] if self._near_pairs else []
+        documents: list[Side] = ["document"] if "document" in self.near else []
+        return [*positives, *documents]
 
     def resources(self) -> Resources | None:
         return self.teacher.resources() if self.semantic else None
@@ -99,37 +131,33 @@ class DedupeStage(Stage):
         return split(shard.table, reasons, details=twins)
 
     def _drop_near(self, rows: "_Rows", folder: Path) -> None:
-        """Rows that are nearly what an earlier one is. Positives and documents are mostly the same
-        texts, so they are compared as one set."""
-        pairs_too = "pair" in self.near and "query" not in self.near  # near queries go anyway
-        roles = ["positive"] * pairs_too + ["document"] * ("document" in self.near)
-        living, numbers_NR = rows.living(), rows.number_texts(roles)
+        """Rows that are nearly what an earlier one is."""
+        sides = self._near_texts
+        numbers_NS = rows.number_texts(sides)
         texts, queries = (
-            NearDuplicates(folder / name, self.similarity, self.words, self.characters)
-            for name in ("texts", "queries")
+            NearDuplicates(folder / name, self.similarity) for name in ("texts", "queries")
         )
-        num_texts = 0
-        for start, table in rows.tables(["query", *roles]):
-            columns = [table[role].to_pylist() for role in roles]
-            for row, query in enumerate(table["query"].to_pylist(), start):
-                if rows.codes[row]:
-                    continue
-                queries.add(query)
-                for column, number in zip(columns, numbers_NR[row].tolist(), strict=True):
-                    if number == num_texts:  # they are numbered as they first come
-                        texts.add(column[row - start])
-                        num_texts += 1
+        for start, table in rows.sketches():
+            numbers = numbers_NS[start : start + table.num_rows]
+            living = np.flatnonzero(rows.codes[start : start + table.num_rows] == 0)
+            if self._near_pairs or "query" in self.near:
+                queries.add(queries_of(table, living, queries.bands))
+            # They are numbered as they first come.
+            fresh = np.flatnonzero(numbers.ravel() >= texts.num)
+            fresh = fresh[np.unique(numbers.ravel()[fresh], return_index=True)[1]]
+            of_rows, of_sides = np.divmod(fresh, max(1, len(sides)))
+            texts.add(texts_of(table, of_rows, [sides[side] for side in of_sides], texts.bands))
         near_texts = texts.pairs()
-        if pairs_too:
-            positives = numbers_NR[living, 0]
-            found = queries.pairs(_families(num_texts, near_texts)[positives])
+        living = rows.living()
+        if self._near_pairs:
+            positives = numbers_NS[living, 0]
+            found = queries.pairs(_families(texts.num, near_texts)[positives])
             found = found[_are_near(positives[found], near_texts)]
             rows.drop_near("pair", living[found])
         elif "query" in self.near:
             rows.drop_near("query", living[queries.pairs()])
         if "document" in self.near:
-            rows.drop_near_texts("near", "document", numbers_NR[:, -1], near_texts)
-        shutil.rmtree(folder)
+            rows.drop_near_texts("near", "document", numbers_NS[:, -1], near_texts)
 
     def _drop_semantic(self, rows: "_Rows", side: str, path: Path) -> None:
         """Rows whose query, or document, means what an earlier one does."""
@@ -156,20 +184,44 @@ class _Rows:
     found out about each."""
 
     def __init__(
-        self, rounds: Sequence[Inputs], runs: Sequence[EarlierPairs], inputs: Inputs
+        self,
+        folder: Path,
+        rounds: Sequence[Inputs],
+        runs: Sequence[EarlierPairs],
+        inputs: Inputs,
+        survey: SketchStage,
     ) -> None:
+        """Number the rows.
+
+        Args:
+            folder: for what is found out; hashes lie in files there, mapped into memory.
+            rounds, runs: earlier ones, whose rows stay.
+            survey: sketches rows that `inputs` has no sketches of.
+        """
+        folder.mkdir(parents=True)
+        self._folder = folder
         self._sources: Sequence[Inputs | EarlierPairs] = (*rounds, *runs, inputs)
-        hashes = {key: [np.empty((0, 2), np.uint64)] for key in COLUMNS}
-        self._sizes = [
-            [_hash_rows(table, hashes) for table in source.tables(COLUMNS)]
-            for source in self._sources
+        self._sketched = [
+            inputs.earlier[SketchStage.name]
+            if source is inputs and SketchStage.name in inputs.earlier
+            else survey.over(source.tables(list(SIDES)), folder / f"sketches-{number}")
+            for number, source in enumerate(self._sources)
         ]
-        self._digests = {key: np.concatenate(hashes.pop(key)) for key in COLUMNS}
-        self._digests["pair"] = self._digests["query"] * _ODD + self._digests["positive"]
+        self._sizes = [[self._hash(t) for t in part.tables(HASHES)] for part in self._sketched]
         self._num_of_rounds = sum(map(sum, self._sizes[: len(rounds)]))
         self.num_given = sum(map(sum, self._sizes[:-1]))
         self.codes = np.zeros(sum(map(sum, self._sizes)), np.uint8)  # of REASONS; 0: it stays
-        self._twins = np.full(len(self.codes), -1)  # the row that a dropped one duplicates
+        # The row that a dropped one duplicates.
+        self._twins = np.full(len(self.codes), -1, np.int32)
+
+    def _hash(self, table: pa.Table) -> int:
+        """Append the hashes of sketched rows to the files; returns how many rows there are."""
+        query, positive, document = (hashes_of(table, side) for side in SIDES)
+        texts = np.stack([positive, document], axis=1)
+        for name, hashes in (("query", query), ("pair", query * _ODD + positive), ("texts", texts)):
+            with (self._folder / f"{name}.hashes").open("ab") as file:
+                hashes.tofile(file)
+        return table.num_rows
 
     def living(self) -> np.ndarray:
         """Numbers of the rows that nothing is known against."""
@@ -177,16 +229,16 @@ class _Rows:
 
     def tables(self, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
         """Every shard's table, with the number of its first row."""
-        start = 0
-        for source in self._sources:
-            for table in source.tables(columns):
-                yield start, table
-                start += table.num_rows
+        return _numbered(table for source in self._sources for table in source.tables(columns))
+
+    def sketches(self) -> Iterator[tuple[int, pa.Table]]:
+        """Every shard's sketches, with the number of its first row."""
+        return _numbered(table for part in self._sketched for table in part.tables(SKETCHES))
 
     def drop_equal(self, side: str, *, among_all: bool) -> None:
         """Rows whose query, or pair, is there before, or (not `among_all`) in earlier rounds."""
         living = self.living()
-        first = living[first_of_equals(self._digests[side][living])]
+        first = living[first_of_equals(numbers_in(self._folder / f"{side}.hashes", 2), living)]
         twice = first != living if among_all else first < self._num_of_rounds
         self._drop("exact", side, living[twice], first[twice])
 
@@ -208,25 +260,30 @@ class _Rows:
         twins = keep_first(none, pairs, self.num_given)[firsts[numbers[living]]]
         self._drop(how, side, living[twins >= 0], twins[twins >= 0])
 
-    def number_texts(self, roles: Sequence[str]) -> np.ndarray:
-        """Which text each row has in each role (N, R), numbered as they first come; -1 in rows that
-        go already."""
+    def number_texts(self, sides: Sequence[str]) -> np.ndarray:
+        """Which text each row has on each side (N, S) int32, numbered as they first come; -1 in
+        rows that go already. Queries are numbered by themselves."""
         living = self.living()
-        numbers = np.full((len(self.codes), len(roles)), -1)
-        if roles:
-            digests = np.stack([self._digests[role][living] for role in roles], axis=1)
-            first = first_of_equals(digests.reshape(-1, 2))
-            number = np.cumsum(first == np.arange(len(first))) - 1
-            numbers[living] = number[first].reshape(-1, len(roles))
-        return numbers
+        numbers_NS = np.full((len(self.codes), len(sides)), -1, np.int32)
+        if sides:
+            of_texts = sides[0] != "query"
+            name = "texts" if of_texts else "query"
+            hashes = numbers_in(self._folder / f"{name}.hashes", 2)
+            offsets = [SIDES.index(side) - 1 if of_texts else 0 for side in sides]
+            places = ((living * (1 + of_texts))[:, None] + offsets).ravel()
+            first = first_of_equals(hashes, places)
+            is_first = first == np.arange(len(first), dtype=first.dtype)
+            number = np.cumsum(is_first, dtype=first.dtype) - 1
+            numbers_NS[living] = number[first].reshape(-1, len(sides))
+        return numbers_NS
 
-    def distinct(self, role: str, numbers: np.ndarray) -> Iterator[list[str]]:
+    def distinct(self, side: str, numbers: np.ndarray) -> Iterator[list[str]]:
         """The texts that the numbers (N,) are of, in their order, some at a time."""
         batch: list[str] = []
         num_texts = 0
-        for start, table in self.tables([role]):
+        for start, table in self.tables([side]):
             for text, number in zip(
-                table[role].to_pylist(), numbers[start : start + table.num_rows], strict=True
+                table[side].to_pylist(), numbers[start : start + table.num_rows], strict=True
             ):
                 if number == num_texts:
                     batch.append(text)
@@ -240,19 +297,19 @@ class _Rows:
     def verdicts(self) -> Iterator[pa.Table]:
         """For each shard of the input a table of `reason` and `twin`, null where a row stays."""
         wanted = np.unique(self._twins[self._twins >= 0])
-        ids: dict[int, str] = {}
+        found = [pa.array([], pa.string())]
         for start, table in self.tables(["id"]):
             low, high = np.searchsorted(wanted, [start, start + table.num_rows])
-            for row in wanted[low:high].tolist():
-                ids[row] = table["id"][row - start].as_py()
+            found += table["id"].take(pa.array(wanted[low:high] - start)).chunks
+        ids = pa.chunked_array(found)
+        names = pa.array([reason or None for reason in REASONS], pa.string())
         end = self.num_given
         for size in self._sizes[-1]:
             start, end = end, end + size
-            reasons = [REASONS[code] or None for code in self.codes[start:end].tolist()]
-            twins = [ids.get(twin) for twin in self._twins[start:end].tolist()]
-            yield pa.table(
-                {"reason": pa.array(reasons, pa.string()), "twin": pa.array(twins, pa.string())}
-            )
+            twins = self._twins[start:end]
+            places = pa.array(np.searchsorted(wanted, twins), mask=twins < 0)
+            reasons = names.take(pa.array(self.codes[start:end]))
+            yield pa.table({"reason": reasons, "twin": ids.take(places)})
 
     def _drop(self, how: str, side: str, rows: np.ndarray, twins: np.ndarray) -> None:
         own = rows >= self.num_given
@@ -262,16 +319,12 @@ class _Rows:
         self._twins[rows] = twins
 
 
-def _hash_rows(table: pa.Table, hashes: dict[str, list[np.ndarray]]) -> int:
-    """Append hashes of the rows' texts, canonical. Returns how many rows there are."""
-    for side in ("query", "positive"):
-        hashes[side].append(canonical_hashes(table[side].to_pylist()))
-    is_other = pc.not_equal(table["document"], table["positive"])  # few are
-    of_documents = hashes["positive"][-1].copy()
-    others = canonical_hashes(table["document"].filter(is_other).to_pylist())
-    of_documents[is_other.to_numpy()] = others
-    hashes["document"].append(of_documents)
-    return int(table.num_rows)
+def _numbered(tables: Iterable[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
+    """Tables with the number of each one's first row."""
+    start = 0
+    for table in tables:
+        yield start, table
+        start += table.num_rows
 
 
 def _families(num: int, pairs: np.ndarray) -> np.ndarray:
@@ -284,6 +337,6 @@ def _families(num: int, pairs: np.ndarray) -> np.ndarray:
 def _are_near(texts: np.ndarray, near: np.ndarray) -> np.ndarray:
     """Whether two texts (P, 2) are one, or among the pairs `near`, whose first is the lower."""
     low, high = texts.min(axis=1), texts.max(axis=1)
-    num = max(high.max(initial=0), near.max(initial=0)) + 1
+    num = np.int64(max(high.max(initial=0), near.max(initial=0)) + 1)  # squared, not in 32 bits
     are: np.ndarray = (low == high) | np.isin(low * num + high, near[:, 0] * num + near[:, 1])
     return are

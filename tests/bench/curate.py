@@ -138,18 +138,19 @@ class AsExamples(Stage):
 
 
 class Clock:
-    """A display that shows nothing, and notes when a stage ends, and the most memory it took."""
+    """A display that shows nothing, and notes when each stage ended, and the most memory it took,
+    with what was run for it before."""
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
-        self.peaks: list[float] = []
+        self.ends: dict[str, float] = {}
+        self.peaks: dict[str, float] = {}
         self.memory = Memory(named="ray::")
 
     def stage_started(self, stage: str, num_shards: int | None, num_done: int) -> None: ...
     def shard_done(self, stage: str, done: Done) -> None: ...
     def stage_finished(self, stage: str) -> None:
-        self.ends.append(time.monotonic())
-        self.peaks.append(self.memory.together)
+        self.ends[stage] = time.monotonic()
+        self.peaks[stage] = self.memory.together
         self.memory.together = 0.0
 
 
@@ -176,15 +177,18 @@ def measure(cluster: Cluster, made: Made, num: int) -> float:
         done = runner.run(placed(stages), inputs, cluster)
         seconds = time.monotonic() - started
         clock.memory.stop()
-        walls = np.diff([started, *clock.ends])
-        parts = "; ".join(
-            f"{name} {finished.report.num_in:,} → {finished.report.num_out:,} in {wall:.1f} s "
-            f"({finished.report.seconds:.1f} s of work), {peak:,.0f} MB"
-            for (name, finished), wall, peak in zip(done.items(), walls, clock.peaks, strict=True)
-        )
-        print(
-            f"{num:>9,} pairs: {num / seconds:,.0f} pairs/s, {max(clock.peaks):,.0f} MB\n  {parts}"
-        )
+        walls = dict(zip(clock.ends, np.diff([started, *clock.ends.values()]), strict=True))
+        rows = {name: finished.report for name, finished in done.items()}
+        parts = [
+            f"{name} {rows[name].num_in:,} → {rows[name].num_out:,} in {walls[name]:.1f} s "
+            f"({rows[name].seconds:.1f} s of work), {clock.peaks[name]:,.0f} MB"
+            if name in rows
+            else f"{name} in {walls[name]:.1f} s, {clock.peaks[name]:,.0f} MB"
+            for name in walls
+        ]
+        peak = max(clock.peaks.values())
+        print(f"{num:>9,} pairs: {num / seconds:,.0f} pairs/s, {peak:,.0f} MB")
+        print("  " + "; ".join(parts))
         sys.stdout.flush()
         return num / seconds
 

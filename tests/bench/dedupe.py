@@ -29,6 +29,7 @@ from scipy import sparse
 from sdg.corpora import BUNDLED
 from sdg.near_duplicates import NearDuplicates, keep_first
 from sdg.schema import Pair, to_table
+from sdg.sketches import DOCS, Sketcher
 from sdg.stage import Context, Inputs, Shard
 from sdg.stages import DedupeStage
 from sdg.text import normalize
@@ -109,8 +110,9 @@ def exact_join(texts: list[np.ndarray], num_words: int) -> set[tuple[int, int]]:
 
 def ours(texts: list[str]) -> list[tuple[int, int]]:
     with tempfile.TemporaryDirectory() as folder:
-        finder = NearDuplicates(Path(folder), THRESHOLD)
-        finder.add(*texts)
+        finder, sketcher = NearDuplicates(Path(folder), THRESHOLD), Sketcher(THRESHOLD)
+        for start in range(0, len(texts), DOCS):
+            finder.add(sketcher.sketch(texts[start : start + DOCS]))
         return [(a, b) for a, b in finder.pairs().tolist()]
 
 
