@@ -80,9 +80,10 @@ class Pool:
         pending = deque(shards)
         attempts = dict.fromkeys(shards, 0)
         running: dict[Any, tuple[Any, str]] = {}
+        finished: list[Done] = []
         self._wait_for_one(job)
         idle = deque([*self._workers] * self._resources.shards_in_flight)
-        while pending or running:
+        while True:
             while pending and idle:
                 worker = idle.popleft()
                 if worker not in self._workers:
@@ -90,6 +91,11 @@ class Pool:
                 shard = pending.popleft()
                 attempts[shard] += 1
                 running[worker.run.remote(handle, shard, [*self._workers])] = (worker, shard)
+            # What is done with them takes a while, in which the workers have the next ones.
+            yield from finished
+            finished.clear()
+            if not running and not pending:
+                return
             if not running:
                 self._wait_for_one(job)
                 idle += [*self._workers] * self._resources.shards_in_flight
@@ -108,7 +114,7 @@ class Pool:
                     idle.append(worker)
                     continue
                 idle.append(worker)
-                yield done
+                finished.append(done)
 
     def close(self) -> None:
         """Let the workers free what they hold, then end them."""

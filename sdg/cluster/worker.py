@@ -78,7 +78,9 @@ class Worker:
         _see(job)
         with self._lock:
             self._put_away()
-        return job.prepare()
+        attempt = job.prepare()
+        _give_back()
+        return attempt
 
     def run(self, job: Job, shard: str, workers: Sequence[Any]) -> Done:
         """The stage's work on a shard. `workers` are all of the pool, this one too: each answers
