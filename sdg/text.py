@@ -37,6 +37,7 @@ _ASCII_NO_TEXT = {code: None for code in range(128) if not chr(code).isalnum()}
 _WORD = regex.compile(r"[\p{L}\p{N}]")
 _CLAUSE_END = regex.compile(r"(?<=[،,;:؛])(?=\s)|(?<=[、，；：፣፤၊])")  # not within 10:30 or 1,000
 _AFTER_SPACE = regex.compile(r"(?<=\s)")
+_THAI_ENDS = regex.compile(r"\s+|(?<=[!.?])")  # where PyThaiNLP ends a sentence, and elsewhere
 
 
 def normalize(text: str) -> str:
@@ -129,6 +130,13 @@ def sentence_spans(text: str, lang: str) -> list[tuple[int, int]]:
 def sentences(text: str, lang: str) -> list[str]:
     """The sentences of a text, stripped, none empty."""
     return [text[start:end] for start, end in sentence_spans(text, lang)]
+
+
+def sentence_parts(text: str, lang: str) -> list[str]:
+    """Pieces that the sentences of a text are put together of, white space apart: the sentences
+    themselves, but in Thai, where a model of words has to tell which spaces end one, all that
+    stands between spaces."""
+    return _THAI_ENDS.split(text) if _breaker_locale(lang) == "th" else sentences(text, lang)
 
 
 def word_spans(text: str, lang: str) -> list[tuple[int, int]]:

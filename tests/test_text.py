@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import unicodedata
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -15,12 +16,14 @@ from sdg.text import (
     digest,
     normalize,
     rng,
+    sentence_parts,
     sentence_spans,
     sentences,
     weight,
     weights,
     word_spans,
 )
+from tests.rows import bundled_seeds
 
 SENTENCES = {
     "sw": "Mto huu unapita katikati ya mji.",
@@ -224,6 +227,18 @@ def test_thai_sentences_end_at_spaces() -> None:
     check_slices(text, parts)
     assert len(parts) > 1
     assert set(parts[-1]) <= set(SENTENCES["th"])
+
+
+@pytest.mark.parametrize("lang", ["th", "lo", "zh", "sw"])
+def test_sentences_are_made_of_their_parts(lang: str) -> None:
+    texts = [seed.text for seed in bundled_seeds(lang)[:40]] if lang != "lo" else []
+    texts += [f"{SENTENCES[lang]} 3.5 (a.b)?c {SENTENCES[lang]}"]
+    for text in texts:
+        ends, parts_ends = (
+            set(accumulate(len("".join(piece.split())) for piece in pieces))
+            for pieces in (sentences(text, lang), sentence_parts(text, lang))
+        )
+        assert ends <= parts_ends
 
 
 @pytest.mark.parametrize("lang", LANGS)

@@ -1,13 +1,14 @@
 """Texts that are too short, too long, or say the same over and over."""
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 
 from pydantic import Field
 
 from sdg.filters.base import Candidate, FilterConfig, reasons
 from sdg.filters.texts import SHORT, Text
-from sdg.text import canonical, sentences
+from sdg.text import canonical, sentence_parts, sentences
 
 
 class LengthConfig(FilterConfig):
@@ -79,7 +80,7 @@ def _repeats(side: Text, lang: str, config: RepetitionConfig) -> bool:
     if found.short >= config.short or found.long >= config.any_length:
         return True
     # A sentence that is there twice has n-grams that are, but for the few at its start.
-    if found.long >= config.line / 2 and _duplicate_lines(side.text, lang) >= config.line:
+    if found.long >= config.line / 2 and _repeats_lines(side.text, lang, config.line):
         return True
     if found.num_words < _MIN_WORDS or found.most_words < config.word * found.num_words:
         return False
@@ -88,8 +89,17 @@ def _repeats(side: Text, lang: str, config: RepetitionConfig) -> bool:
 
 
 @lru_cache(maxsize=512)  # sentences are dear, and a document's pairs come one after the other
-def _duplicate_lines(text: str, lang: str) -> float:
-    """Share of a text's letters in sentences that stand in it before."""
-    lines = [canonical(line) for line in sentences(text, lang)]
+def _repeats_lines(text: str, lang: str, least: float) -> bool:
+    """Whether such a share of a text's letters is in sentences that stand in it before."""
+    # Parts of a sentence that is there twice are there twice too.
+    return (
+        _said_before(sentence_parts(text, lang)) >= least
+        and _said_before(sentences(text, lang)) >= least
+    )
+
+
+def _said_before(pieces: Iterable[str]) -> float:
+    """Share of the letters that are in pieces that stand there before."""
+    lines = [canonical(piece) for piece in pieces]
     total = sum(map(len, lines))
     return 1 - sum(map(len, set(lines))) / total if total else 0.0
