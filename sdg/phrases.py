@@ -14,7 +14,7 @@ import numpy as np
 import regex
 
 from sdg.characters import NUM_CODES, batches, codes_of, text_of
-from sdg.patterns import rough
+from sdg.patterns import Rough
 
 _ACCENTS = range(0x300, 0x370)
 _NOTHING = NUM_CODES  # what an accent is folded to
@@ -60,15 +60,16 @@ class Phrases:
 
     def __init__(self, patterns: Iterable[str]) -> None:
         joined = "|".join(f"(?:{fold(pattern)})" for pattern in patterns)
-        self._exact, self._rough = regex.compile(joined), rough(joined)
-
-    def is_in(self, text: str) -> bool:
-        """True where a folded text has one of the phrases."""
-        return bool(self._rough.search(text) and self._exact.search(text))
+        self._exact, self._rough = regex.compile(joined), Rough(joined)
 
     def count(self, text: str) -> int:
         """How many of the phrases a folded text has."""
-        return len(self._exact.findall(text)) if self._rough.search(text) else 0
+        return len(self._exact.findall(text))
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """The same of many texts."""
+        hits = self._rough.hits(texts)
+        return [self.count(text) if hit else 0 for text, hit in zip(texts, hits, strict=True)]
 
 
 # The prompt's own words and the shapes of its answer, in any language.
@@ -264,16 +265,12 @@ _INABILITY_WITHIN = 60  # characters between the apology and what cannot be done
 
 LEAK = Phrases([*LEAKED_MARKS, *(p for talk in LEAKED_TALK.values() for p in talk)])
 BOILERPLATE = Phrases(BOILERPLATE_PHRASES.values())
-REFUSAL = regex.compile(
-    r"\A\W*(?:"
-    + "|".join(
-        [
-            *(fold(pattern) for pattern in (*AI_VOICE, *FLAT_REFUSALS)),
-            *(
-                rf"(?:{fold(sorry)}).{{0,{_INABILITY_WITHIN}}}?(?:{fold(unable)})"
-                for sorry, unable in DECLINES.values()
-            ),
-        ]
-    )
-    + ")"
+_REFUSALS = (
+    *AI_VOICE,
+    *FLAT_REFUSALS,
+    *(
+        rf"(?:{sorry}).{{0,{_INABILITY_WITHIN}}}?(?:{unable})"
+        for sorry, unable in DECLINES.values()
+    ),
 )
+REFUSAL = Phrases([rf"^[^\w]*(?:{'|'.join(_REFUSALS)})"])

@@ -222,7 +222,7 @@ def _why_not(reply: str, finish_reason: str | None, reason: str) -> str:
 
 
 def _is_refusal(text: str) -> bool:
-    return bool(phrases.REFUSAL.search(phrases.fold(text.strip(_AROUND)[:_ANCHORED])))
+    return phrases.REFUSAL.count(phrases.fold(text.strip(_AROUND)[:_ANCHORED])) > 0
 
 
 def _declines(value: Any) -> bool:

@@ -3,7 +3,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdg.patterns import rough
+from sdg.patterns import Rough
 from sdg.phrases import BOILERPLATE, LEAK, fold
 
 PATTERNS = (
@@ -32,7 +32,27 @@ PIECES = (
 @given(st.lists(st.sampled_from((*PIECES, " ", "x", "123")), max_size=12).map("".join))
 def test_what_is_rough_is_found_wherever_the_pattern_is(pattern: str, text: str) -> None:
     if regex.search(pattern, text):
-        assert rough(pattern).search(text)
+        assert Rough(pattern).hits([text]) == [True]
+
+
+@pytest.mark.parametrize("pattern", (*PATTERNS, r"^[^\w]*passage", r"[^\w]+x\s*\d"))
+@given(
+    st.lists(
+        st.lists(st.sampled_from((*PIECES, " ", "\n", "x", "x3")), max_size=4).map("".join),
+        max_size=12,
+    )
+)
+def test_no_text_hides_anothers_hit(pattern: str, texts: list[str]) -> None:
+    """Read as one, though a pattern may run from a text into the next."""
+    hits = Rough(pattern).hits(texts)
+    assert len(hits) == len(texts)
+    for text, hit in zip(texts, hits, strict=True):
+        assert hit or not regex.search(pattern, text)
+
+
+def test_texts_without_a_hit_are_not_searched_again() -> None:
+    texts = ["passage", "", "pass", "age 345", "12-345", "the passage", "x"] * 20_000
+    assert Rough("passage").hits(texts) == [text.endswith("passage") for text in texts]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +69,8 @@ def test_what_is_rough_is_found_wherever_the_pattern_is(pattern: str, text: str)
     ],
 )
 def test_leaks(text: str, is_leak: bool) -> None:
-    assert LEAK.is_in(fold(text)) == is_leak
+    assert LEAK.counts(["", fold(text)]) == [0, is_leak]
+    assert LEAK.count(fold(text)) == is_leak
 
 
 def test_boilerplate_is_counted() -> None:

@@ -50,6 +50,6 @@ def fit_for_rows(passages: Sequence[str], langs: Sequence[str]) -> list[bool]:
     """
     texts = look_at(passages)
     return [
-        not (is_spoilt(texts[passage]) or is_personal(passage, lang))
+        not (is_spoilt(texts[passage]) or is_personal(texts[passage], lang))
         for passage, lang in zip(passages, langs, strict=True)
     ]

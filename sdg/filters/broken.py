@@ -4,6 +4,7 @@ import regex
 
 from sdg.filters.base import Candidate, FilterConfig, reasons
 from sdg.filters.texts import Text
+from sdg.phrases import BOILERPLATE
 from sdg.text import weight
 
 _TAG = regex.compile(
@@ -95,7 +96,7 @@ def boilerplate(row: Candidate, config: FilterConfig) -> str | None:
 
 
 def _is_boilerplate(side: Text) -> bool:
-    return side.num_boilerplate * PER_BOILERPLATE > len(side.text)
+    return side.count(BOILERPLATE) * PER_BOILERPLATE > len(side.text)
 
 
 def is_spoilt(passage: Text) -> bool:

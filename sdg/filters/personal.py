@@ -1,6 +1,6 @@
 """Personal data: e-mail addresses, and numbers of phones, cards, accounts and identity papers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -17,8 +17,9 @@ from stdnum.us import ssn
 from stdnum.za import idnr
 
 from sdg.filters.base import Candidate, FilterConfig, reasons
+from sdg.filters.texts import Text, look_at
 from sdg.languages import language
-from sdg.patterns import rough
+from sdg.patterns import Rough
 from sdg.schema import Pair
 
 _EMAIL = regex.compile(r"[\w.+-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.\p{L}{2,}")
@@ -43,7 +44,7 @@ _PAPERS: tuple[tuple[regex.Pattern[str], Callable[[str], bool]], ...] = tuple(
         (r"\d{13}", idnr.is_valid),
     )
 )
-_ANY = rough("|".join(["@", *(one.pattern for one in (_PHONE, _CARD, *dict(_PAPERS)))]))
+_ANY = Rough("|".join(["@", *(one.pattern for one in (_PHONE, _CARD, *dict(_PAPERS)))]))
 
 
 class PersonalConfig(FilterConfig):
@@ -58,31 +59,43 @@ def personal(row: Candidate, config: PersonalConfig) -> str | None:
 
     With `mask`, the filter stage has put marks in their places before any filter is asked.
     """
-    pair = row.pair
-    texts = [(pair.query, pair.query_lang)]
-    texts += [(text, pair.positive_lang) for text in (pair.positive, *pair.negatives)]
-    return "personal_data" if any(is_personal(text, lang) for text, lang in texts) else None
+    sides = [(row.query, row.pair.query_lang)]
+    sides += [(text, row.pair.positive_lang) for text in (row.positive, *row.negatives)]
+    return "personal_data" if any(is_personal(text, lang) for text, lang in sides) else None
 
 
-def is_personal(text: str, lang: str) -> bool:
+def is_personal(text: Text, lang: str) -> bool:
     """Whether a text has personal data."""
-    return next(_spans(text, lang), None) is not None
+    return text.may_have(_ANY) and any(_spans(text.text, lang))
 
 
-def masked(pair: Pair) -> Pair:
-    """The pair with marks in the place of personal data; the same where there is none."""
+def masked(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs with [EMAIL], [PHONE] or [NUMBER] in the place of what is personal; those without
+    any are the same."""
+    texts = look_at(
+        text
+        for pair in pairs
+        for text in (pair.query, pair.positive, pair.document, *pair.negatives)
+    )
+    return [_masked(pair, texts) for pair in pairs]
+
+
+def _masked(pair: Pair, texts: Mapping[str, Text]) -> Pair:
+    lang = pair.positive_lang
     changes = {
-        "query": mask(pair.query, pair.query_lang),
-        "positive": mask(pair.positive, pair.positive_lang),
-        "document": mask(pair.document, pair.positive_lang),
-        "negatives": [mask(text, pair.positive_lang) for text in pair.negatives],
+        "query": _mask(texts[pair.query], pair.query_lang),
+        "positive": _mask(texts[pair.positive], lang),
+        "document": _mask(texts[pair.document], lang),
+        "negatives": [_mask(texts[text], lang) for text in pair.negatives],
     }
     same = all(getattr(pair, name) == value for name, value in changes.items())
     return pair if same else pair.model_copy(update=changes)
 
 
-def mask(text: str, lang: str) -> str:
-    """A text with [EMAIL], [PHONE] or [NUMBER] in the place of what is personal."""
+def _mask(given: Text, lang: str) -> str:
+    text = given.text
+    if not given.may_have(_ANY):
+        return text
     parts, end = [], 0
     for start, stop, mark in sorted(_spans(text, lang)):
         if start >= end:
@@ -93,8 +106,6 @@ def mask(text: str, lang: str) -> str:
 
 def _spans(text: str, lang: str) -> Iterator[tuple[int, int, str]]:
     """(start, end, what) of personal data, in code points."""
-    if not _ANY.search(text):
-        return
     for found in _EMAIL.finditer(text):
         yield *found.span(), "EMAIL"
     for found in _CARD.finditer(text):

@@ -13,7 +13,7 @@ def refusal(row: Candidate, config: FilterConfig) -> str | None:
     """
     if not row.is_written:
         return None
-    return "refusal" if phrases.REFUSAL.search(row.query.folded) else None
+    return "refusal" if row.query.count(phrases.REFUSAL) else None
 
 
 @reasons("prompt_leak")
@@ -25,4 +25,4 @@ def prompt_leak(row: Candidate, config: FilterConfig) -> str | None:
     """
     if not row.is_written:
         return None
-    return "prompt_leak" if phrases.LEAK.is_in(row.query.folded) else None
+    return "prompt_leak" if row.query.count(phrases.LEAK) else None

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from sdg import phrases
 from sdg.canonical import canonicals
 from sdg.filters.repeats import Repeats, repeats
 from sdg.filters.tally import Tally, tallies
+from sdg.patterns import Rough
+from sdg.phrases import Phrases, fold_all
 
 SHORT = 150  # characters, below which a text's 5-grams count too
 
@@ -16,6 +17,8 @@ class _Findings:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
+        self._counts: dict[Phrases, list[int]] = {}
+        self._hits: dict[Rough, list[bool]] = {}
 
     @cached_property
     def tallies(self) -> list[Tally]:
@@ -27,7 +30,7 @@ class _Findings:
 
     @cached_property
     def folded(self) -> list[str]:
-        return phrases.fold_all(self._casefolded)
+        return fold_all(self._casefolded)
 
     @cached_property
     def canonical(self) -> list[str]:
@@ -36,6 +39,16 @@ class _Findings:
     @cached_property
     def repeats(self) -> list[Repeats]:
         return repeats(self._casefolded, [len(text) < SHORT for text in self._texts])
+
+    def counts(self, phrases: Phrases) -> list[int]:
+        if phrases not in self._counts:
+            self._counts[phrases] = phrases.counts(self.folded)
+        return self._counts[phrases]
+
+    def hits(self, pattern: Rough) -> list[bool]:
+        if pattern not in self._hits:
+            self._hits[pattern] = pattern.hits(self._texts)
+        return self._hits[pattern]
 
 
 class Text:
@@ -67,10 +80,13 @@ class Text:
     def repeats(self) -> Repeats:
         return self._findings.repeats[self._place]
 
-    @cached_property
-    def num_boilerplate(self) -> int:
-        """How many phrases it has that pages say beside their text."""
-        return phrases.BOILERPLATE.count(self.folded)
+    def count(self, phrases: Phrases) -> int:
+        """How many of the phrases it has."""
+        return self._findings.counts(phrases)[self._place]
+
+    def may_have(self, pattern: Rough) -> bool:
+        """False where the pattern is not in it, as it is written."""
+        return self._findings.hits(pattern)[self._place]
 
 
 def look_at(texts: Iterable[str]) -> dict[str, Text]:

@@ -72,7 +72,7 @@ class FilterStage(Stage):
 
     def run(self, shard: Shard, ctx: Context, state: Verifier | None) -> Result:
         given = [Pair.model_validate(row) for row in shard.table.to_pylist()]
-        pairs = [masked(pair) for pair in given] if self._masks else given
+        pairs = masked(given) if self._masks else given
         rows = candidates(pairs, state)
         reasons = [self._reason(row) for row in rows]
         marks = [unverified(row) if state else row.pair.unverified for row in rows]

@@ -4,7 +4,7 @@ import pytest
 
 from sdg.filters import fit_for_rows, texts
 from sdg.filters.texts import look_at
-from sdg.phrases import fold
+from sdg.phrases import BOILERPLATE, fold
 from sdg.text import canonical, weight
 from tests.rows import bundled_seeds
 
@@ -17,7 +17,7 @@ def test_each_text_has_what_is_its_own() -> None:
     for text, found in seen.items():
         assert (found.text, found.weight, found.folded) == (text, weight(text), fold(text))
         assert found.canonical == canonical(text)
-    assert [found.num_boilerplate for found in seen.values()] == [0, 0, 0, 2, 0]
+    assert [found.count(BOILERPLATE) for found in seen.values()] == [0, 0, 0, 2, 0]
 
 
 def test_short_is_a_text_as_it_is_written() -> None:
