@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from sdg.filters.texts import Text
@@ -19,11 +21,39 @@ class FilterConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Origin(NamedTuple):
+    """The part of a `Provenance` that filters look at."""
+
+    strategy: str
+
+
+class Sides(NamedTuple):
+    """The fields of a `Pair` that filters look at."""
+
+    query: str
+    query_lang: str
+    positive: str
+    positive_lang: str
+    document: str
+    negatives: list[str]
+    task: str
+    unverified: list[str]
+    provenance: Origin
+
+
+def sides_of(table: pa.Table) -> list[Sides]:
+    """The rows of a table of pairs, from its columns: to make whole `Pair`s takes four times as
+    long, and nobody asks for the rest."""
+    columns = [table[name].to_pylist() for name in Sides._fields[:-1]]
+    origins = map(Origin, pc.struct_field(table["provenance"], "strategy").to_pylist())
+    return list(map(Sides, *columns, origins))
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A pair to be judged, with what is found out for a whole shard at once."""
 
-    pair: Pair
+    pair: Pair | Sides
     query: Text
     positive: Text
     document: Text

@@ -1,11 +1,12 @@
 """Personal data: e-mail addresses, and numbers of phones, cards, accounts and identity papers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Literal
 
 import langcodes
 import phonenumbers
+import pyarrow as pa
 import regex
 from stdnum import iban, luhn
 from stdnum.br import cpf
@@ -16,11 +17,10 @@ from stdnum.in_ import aadhaar, pan
 from stdnum.us import ssn
 from stdnum.za import idnr
 
-from sdg.filters.base import Candidate, FilterConfig, reasons
+from sdg.filters.base import Candidate, FilterConfig, Sides, reasons, sides_of
 from sdg.filters.texts import Text, look_at
 from sdg.languages import language
 from sdg.patterns import Rough
-from sdg.schema import Pair
 
 _EMAIL = regex.compile(r"[\w.+-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.\p{L}{2,}")
 _PHONE = regex.compile(
@@ -69,27 +69,30 @@ def is_personal(text: Text, lang: str) -> bool:
     return text.may_have(_ANY) and any(_spans(text.text, lang))
 
 
-def masked(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs with [EMAIL], [PHONE] or [NUMBER] in the place of what is personal; those without
-    any are the same."""
+def masked(table: pa.Table) -> tuple[pa.Table, int]:
+    """A table of pairs with [EMAIL], [PHONE] or [NUMBER] in the place of what is personal, and how
+    many of them have such a mark now."""
+    given = sides_of(table)
     texts = look_at(
-        text
-        for pair in pairs
-        for text in (pair.query, pair.positive, pair.document, *pair.negatives)
+        text for row in given for text in (row.query, row.positive, row.document, *row.negatives)
     )
-    return [_masked(pair, texts) for pair in pairs]
+    rows = [_masked(row, texts) for row in given]
+    for name in ("query", "positive", "document", "negatives"):
+        place = table.schema.get_field_index(name)
+        field = table.schema.field(place)
+        values = pa.array([getattr(row, name) for row in rows], field.type)
+        table = table.set_column(place, field, values)
+    return table, sum(a != b for a, b in zip(given, rows, strict=True))
 
 
-def _masked(pair: Pair, texts: Mapping[str, Text]) -> Pair:
-    lang = pair.positive_lang
-    changes = {
-        "query": _mask(texts[pair.query], pair.query_lang),
-        "positive": _mask(texts[pair.positive], lang),
-        "document": _mask(texts[pair.document], lang),
-        "negatives": [_mask(texts[text], lang) for text in pair.negatives],
-    }
-    same = all(getattr(pair, name) == value for name, value in changes.items())
-    return pair if same else pair.model_copy(update=changes)
+def _masked(row: Sides, texts: Mapping[str, Text]) -> Sides:
+    lang = row.positive_lang
+    return row._replace(
+        query=_mask(texts[row.query], row.query_lang),
+        positive=_mask(texts[row.positive], lang),
+        document=_mask(texts[row.document], lang),
+        negatives=[_mask(texts[text], lang) for text in row.negatives],
+    )
 
 
 def _mask(given: Text, lang: str) -> str:

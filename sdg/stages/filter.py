@@ -10,9 +10,18 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field, SerializeAsAny, field_validator
 
-from sdg.filters import FILTERS, Candidate, FilterConfig, candidates, masked, unverified
+from sdg.filters import (
+    FILTERS,
+    Candidate,
+    FilterConfig,
+    candidates,
+    masked,
+    sides_of,
+    unverified,
+)
+from sdg.filters.base import Check
 from sdg.langid import Verifier
-from sdg.schema import Pair, to_table
+from sdg.schema import Pair
 from sdg.stage import NO_INPUT, Context, Inputs, Result, Shard, Stage, split
 
 VERIFIER = "languages.npz"
@@ -71,13 +80,12 @@ class FilterStage(Stage):
         return Verifier.load(ctx.dir / VERIFIER) if "language" in self.filters else None
 
     def run(self, shard: Shard, ctx: Context, state: Verifier | None) -> Result:
-        given = [Pair.model_validate(row) for row in shard.table.to_pylist()]
-        pairs = masked(given) if self._masks else given
+        table, num_masked = masked(shard.table) if self._masks else (shard.table, 0)
+        pairs: list[Any] = sides_of(table)
         rows = candidates(pairs, state)
-        reasons = [self._reason(row) for row in rows]
+        checks = [(FILTERS[name].check, config) for name, config in self.filters.items()]
+        reasons = [_first_reason(row, checks) for row in rows]
         marks = [unverified(row) if state else row.pair.unverified for row in rows]
-        num_masked = sum(a is not b for a, b in zip(given, pairs, strict=True))
-        table = to_table(pairs, Pair) if num_masked else shard.table
         counters = {**(_counters(rows, reasons, marks) if state else {}), "masked": num_masked}
         return split(_with_unverified(table, marks), reasons, counters)
 
@@ -86,12 +94,12 @@ class FilterStage(Stage):
         """True where personal data is to be masked, before any filter is asked."""
         return getattr(self.filters.get("personal"), "action", "") == "mask"
 
-    def _reason(self, row: Candidate) -> str | None:
-        for name, config in self.filters.items():
-            reason = FILTERS[name].check(row, config)
-            if reason:
-                return reason
-        return None
+
+def _first_reason(row: Candidate, checks: Sequence[tuple[Check, FilterConfig]]) -> str | None:
+    for check, config in checks:
+        if reason := check(row, config):
+            return reason
+    return None
 
 
 def _samples(earlier: Mapping[str, Inputs]) -> dict[str, list[str]]:
