@@ -67,7 +67,7 @@ def _of_batch(texts: Sequence[str]) -> list[str]:
         places = odd[_depend(folded, odd, tables)]
         alone = np.unique(np.searchsorted(ends, places)).tolist()
         folded = _spread(folded, tables)
-    found = text_of(folded[folded > 0] & (_MARK - 1)).split("\n")
+    found = text_of(folded.compress(folded > 0) & (_MARK - 1)).split("\n")
     for number in alone:
         found[number] = canonical(texts[number])
     return found

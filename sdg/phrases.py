@@ -36,7 +36,7 @@ def _fold_batch(texts: Sequence[str]) -> list[str]:
     is_there = codes != _NOTHING
     ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
     ends = np.append(0, np.cumsum(is_there))[ends]
-    joined = text_of(codes[is_there])
+    joined = text_of(codes.compress(is_there))
     return [joined[start:end] for start, end in pairwise([0, *ends.tolist()])]
 
 

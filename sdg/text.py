@@ -61,7 +61,7 @@ def canonical(text: str) -> str:
 def letters(text: str) -> np.ndarray:
     """The code points of a text's letters, marks and digits (C,) uint32."""
     codes = codes_of(text)
-    return codes[HALVES().take(codes) > 0]
+    return codes.compress(HALVES().take(codes) > 0)
 
 
 def weight(text: str) -> int:

@@ -49,8 +49,7 @@ def sides_of(table: pa.Table) -> list[Sides]:
     return list(map(Sides, *columns, origins))
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A pair to be judged, with what is found out for a whole shard at once."""
 
     pair: Pair | Sides

@@ -33,9 +33,9 @@ def markup(row: Candidate, config: FilterConfig) -> str | None:
         return "broken_text"
     if _has_markup(positive) or _num_entities(query) or _has_tag(query):
         return "markup"
-    if any(sign in query for sign in "#*]") and _MARKDOWN.search(query):
+    if ("#" in query or "*" in query or "]" in query) and _MARKDOWN.search(query):
         return "markup"
-    is_address = any(sign in query for sign in "/.") and _URL.search(query)
+    is_address = ("://" in query or "." in query) and _URL.search(query)
     return "markup" if is_address and not weight(_URL.sub("", query)) else None
 
 

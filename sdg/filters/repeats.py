@@ -45,10 +45,10 @@ def _of_batch(texts: Sequence[str], is_short_N: np.ndarray) -> list[Repeats]:
     codes_J = codes_of("\n".join(texts) + "\n")
     ends_N = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)
     is_letter_J = HALVES().take(codes_J) > 0
-    codes_L = codes_J[is_letter_J]
+    codes_L = codes_J.compress(is_letter_J)  # more than twice as fast as by brackets
     letters_N = np.diff(np.cumsum(is_letter_J)[ends_N - 1], prepend=0)
     short_N = np.zeros(len(texts))
-    of_short_L = codes_L[np.repeat(is_short_N, letters_N)]
+    of_short_L = codes_L.compress(np.repeat(is_short_N, letters_N))
     short_N[is_short_N] = _shares(of_short_L, letters_N[is_short_N], _SHORT)
     long_N = _shares(codes_L, letters_N, _LONG)
     words_N, most_N = _words(codes_J, ends_N)

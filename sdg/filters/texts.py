@@ -54,6 +54,8 @@ class _Findings:
 class Text:
     """A text of a pair. One that is in several pairs is looked at once."""
 
+    __slots__ = ("_findings", "_place", "text")
+
     def __init__(self, text: str, place: int, findings: _Findings) -> None:
         self.text, self._place, self._findings = text, place, findings
 
