@@ -41,6 +41,7 @@ class _Tables(NamedTuple):
     order: np.ndarray  # by code point (uint8): the canonical combining class
     last: np.ndarray  # the same, of the last mark that a composed letter has in it
     composes: np.ndarray  # by code point (bool): composes with some character before it
+    on_symbols: np.ndarray  # the same (bool): with some that is no letter, as = with a stroke
     pairs: np.ndarray  # first << 21 | second (P,) of characters that compose, sorted
 
 
@@ -76,7 +77,8 @@ def _of_batch(texts: Sequence[str]) -> list[str]:
 def _depend(folded: np.ndarray, odd: np.ndarray, tables: _Tables) -> np.ndarray:
     """Whether what an odd character becomes depends on its neighbours, (O,) bool."""
     mine = folded[odd]
-    before = np.where(odd > 0, folded[odd - 1], _END)
+    is_apart = (odd > 0) & (folded[odd - 1] == 0)
+    before = _last_kept(folded, odd, is_apart)
     code, code_before = mine & (_MARK - 1), before & (_MARK - 1)
     order, order_before = tables.order[code], tables.order[code_before]
     moves = (order > 0) & (tables.last[code_before] > order)
@@ -84,10 +86,20 @@ def _depend(folded: np.ndarray, odd: np.ndarray, tables: _Tables) -> np.ndarray:
     at = np.minimum(np.searchsorted(tables.pairs, pair), len(tables.pairs) - 1)
     over_a_mark = (order_before > 0) & (order_before < order)
     joins = (tables.pairs[at] == pair) | (tables.composes[code] & over_a_mark)
-    unknown = (before == 0) | (before >= _SEVERAL)
+    unknown = (before >= _SEVERAL) | (is_apart & tables.on_symbols[code])
     is_mark = (mine & _MARK) > 0
     depends: np.ndarray = (mine >= _ALONE) | (is_mark & (moves | joins | unknown))
     return depends
+
+
+def _last_kept(folded: np.ndarray, odd: np.ndarray, is_apart: np.ndarray) -> np.ndarray:
+    """What odd characters stand beside once all is gone that is no letter, (O,)."""
+    before = np.where(odd > 0, folded[odd - 1], _END)
+    if is_apart.any():
+        kept = np.append(-1, np.flatnonzero(folded > 0))
+        last = kept[np.searchsorted(kept, odd[is_apart]) - 1]
+        before[is_apart] = np.where(last < 0, _END, folded[last])
+    return before
 
 
 def _spread(folded: np.ndarray, tables: _Tables) -> np.ndarray:
@@ -122,12 +134,14 @@ def _tables() -> _Tables:
         fold[_CODES[place]] = _SEVERAL | len(several)
         alone[_CODES[place]] = is_mark[part].any()
         several.append(part)
+    on_symbols = np.zeros(NUM_CODES, bool)
+    on_symbols[pairs[fold[pairs >> 21] == 0] & ((1 << 21) - 1)] = True
     stays = fold == np.arange(NUM_CODES)
     becomes_mark = is_mark[np.where(fold < _MARK, fold, 0)]
     fold[is_mark & stays] |= _MARK
     alone |= ((is_mark | becomes_mark) & ~stays) | np.isin(fold, _JAMO)
     fold[alone] = _ALONE | np.flatnonzero(alone)
-    return _Tables(fold, several, order, last, composes, pairs)
+    return _Tables(fold, several, order, last, composes, on_symbols, pairs)
 
 
 def _fold_each(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
