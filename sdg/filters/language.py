@@ -50,14 +50,15 @@ def candidates(pairs: Sequence[Pair], verifier: Verifier | None) -> list[Candida
 
 
 def _verdicts(pairs: Sequence[Pair], verifier: Verifier) -> list[tuple[Verdict, Verdict]]:
-    """Of each pair's query and positive, all texts of a language at once."""
+    """Of each pair's query and positive, all all texts at once."""
     texts: dict[str, dict[str, Verdict]] = {}
     for pair in pairs:
         if pair.provenance.strategy not in KEYWORDS:
             texts.setdefault(pair.query_lang, {})[pair.query] = UNCHECKED
         texts.setdefault(pair.positive_lang, {})[pair.positive] = UNCHECKED
+    verdicts = verifier.check_all({lang: list(found) for lang, found in texts.items()})
     for lang, found in texts.items():
-        found.update(zip(found, verifier.check(list(found), lang), strict=True))
+        found.update(zip(found, verdicts[lang], strict=True))
     return [
         (
             _keywords(pair)

@@ -38,29 +38,27 @@ class Features:
         """How many n-grams each text has."""
         return np.diff(self.starts_B)
 
-    def replaced(self, places: Sequence[int], others: "Features") -> "Features":
-        """With those of other texts in the places of some."""
-        from_B, num_B = self.starts_B[:-1].copy(), self.num_B.copy()
-        from_B[places], num_B[places] = others.starts_B[:-1] + len(self.ids_N), others.num_B
-        starts_B = np.append(0, np.cumsum(num_B))
-        taken = np.arange(starts_B[-1]) + np.repeat(from_B - starts_B[:-1], num_B)
-        num_bytes_B = self.num_bytes_B.copy()
-        num_bytes_B[places] = others.num_bytes_B
+    def part(self, first: int, last: int) -> "Features":
+        """Those of the texts from one up to another, which are not copied."""
+        start, end = self.starts_B[[first, last]].tolist()
         return Features(
-            np.concatenate([self.ids_N, others.ids_N])[taken],
-            starts_B,
-            num_bytes_B,
-            np.concatenate([self.in_name_N, others.in_name_N])[taken],
+            self.ids_N[start:end],
+            self.starts_B[first : last + 1] - start,
+            self.num_bytes_B[first:last],
+            self.in_name_N[start:end],
         )
 
-    def of(self, chosen_B: np.ndarray) -> "Features":
-        """Those of some of the texts, by a mask."""
-        chosen_N = np.repeat(chosen_B, self.num_B)
+    def of(self, places: np.ndarray) -> "Features":
+        """Those of some of the texts, by their places, in the order given."""
+        num_B = self.num_B.take(places)
+        starts_B = np.append(0, np.cumsum(num_B))
+        taken = np.arange(starts_B[-1])
+        taken += np.repeat(self.starts_B.take(places) - starts_B[:-1], num_B)
         return Features(
-            self.ids_N[chosen_N],
-            np.append(0, np.cumsum(self.num_B[chosen_B])),
-            self.num_bytes_B[chosen_B],
-            self.in_name_N[chosen_N],
+            self.ids_N.take(taken),
+            starts_B,
+            self.num_bytes_B.take(places),
+            self.in_name_N.take(taken),
         )
 
     def sums(self, values_N: np.ndarray) -> np.ndarray:
@@ -74,6 +72,17 @@ class Features:
     def rows_N(self) -> np.ndarray:
         """The text that each n-gram is of."""
         return np.repeat(np.arange(len(self.num_B)), self.num_B)
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """Those of the texts of one part after those of another."""
+    nums_B = np.concatenate([part.num_B for part in parts])
+    return Features(
+        np.concatenate([part.ids_N for part in parts]),
+        np.append(0, np.cumsum(nums_B)),
+        np.concatenate([part.num_bytes_B for part in parts]),
+        np.concatenate([part.in_name_N for part in parts]),
+    )
 
 
 @dataclass(frozen=True)
@@ -192,7 +201,7 @@ def background() -> Background:
     )
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def column(index: int) -> np.ndarray:
     """log P(n-gram) of a column of the model, (F,); a copy, for at a stride each costs a miss."""
     return background().log_FC[:, index].copy()

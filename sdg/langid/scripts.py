@@ -1,8 +1,9 @@
 """Is most of a text written in a script that its language is written in?"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import pairwise
 
 import numpy as np
 import regex
@@ -28,21 +29,50 @@ _LETTERS = table(
 )
 
 
-class Scripts(NamedTuple):
+@dataclass(frozen=True)
+class Scripts:
     """What scripts each of B texts is in."""
 
     strange_B: np.ndarray  # bool: it has letters of scripts that are not the language's
     foreign_B: np.ndarray  # bool: most are, in the text or in a window of it
+    _codes_C: np.ndarray
+    _kinds_C: np.ndarray
+    _ends_B: np.ndarray
+
+    def without_strange(self) -> list[str]:
+        """The texts of which that is true, with a space for each run of letters of such scripts."""
+        kept_C = np.repeat(self.strange_B, np.diff(self._ends_B, prepend=0))
+        strange_C = self._kinds_C[kept_C] >= _STRANGE
+        ends_B = np.cumsum(np.diff(self._ends_B, prepend=0)[self.strange_B])
+        follows_C = strange_C.copy()
+        follows_C[1:] &= strange_C[:-1]
+        follows_C[np.append(0, ends_B[:-1])[: len(ends_B)]] = False  # a run ends with its text
+        codes_C = np.where(strange_C, np.uint32(ord(" ")), self._codes_C[kept_C])
+        whole = text_of(codes_C[~follows_C])
+        ends_B -= np.searchsorted(np.flatnonzero(follows_C), ends_B)
+        return [whole[start:end] for start, end in pairwise([0, *ends_B.tolist()])]
 
 
-def scripts_of(texts: Sequence[str], policy: Policy) -> Scripts:
+def scripts_of(texts: Sequence[str], policies: Sequence[Policy], bounds: Sequence[int]) -> Scripts:
     """Which texts are in foreign scripts, or have windows that are. Windows find a text that turns
-    into another language, as a cut translation does."""
-    kinds_C = _kinds(policy.foreign).take(codes_of("".join(texts)))
+    into another language, as a cut translation does.
+
+    Args:
+        texts: of several languages, one language's after another's.
+        policies: each language's.
+        bounds: where each language's texts begin, and the end of the last's.
+    """
+    codes_C = codes_of("".join(texts))
     ends_B = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+    kinds_C = np.empty(len(codes_C), dtype=np.uint8)
+    bounds_C = np.append(0, ends_B)[bounds].tolist()
+    for policy, (start, end) in zip(policies, pairwise(bounds_C), strict=True):
+        kinds = _kinds(policy.foreign)
+        kinds.take(codes_C[start:end], out=kinds_C[start:end], mode="clip")
     strange = np.flatnonzero(kinds_C >= _STRANGE)
     strange_B = np.diff(np.searchsorted(strange, ends_B), prepend=0) > 0
     foreign_B = np.zeros(len(texts), dtype=bool)
+    latin_B = np.repeat([policy.latin for policy in policies], np.diff(bounds))
     of_text: list[int] = []
     starts: list[int] = []
     for i in np.flatnonzero(strange_B).tolist():
@@ -51,34 +81,32 @@ def scripts_of(texts: Sequence[str], policy: Policy) -> Scripts:
         starts += more
         of_text += [i] * len(more)
     if starts:
-        starts_W = np.array(starts)
-        ends_W = np.minimum(starts_W + WINDOW, ends_B[of_text])
-        foreign_B[np.array(of_text)[_are_foreign(kinds_C, starts_W, ends_W, policy)]] = True
-    return Scripts(strange_B, foreign_B)
+        starts_W, of_W = np.array(starts), np.array(of_text)
+        ends_W = np.minimum(starts_W + WINDOW, ends_B[of_W])
+        foreign_B[of_W[_are_foreign(kinds_C, starts_W, ends_W, latin_B[of_W])]] = True
+    return Scripts(strange_B, foreign_B, codes_C, kinds_C, ends_B)
 
 
 def is_foreign(text: str, policy: Policy) -> bool:
     """True where most letters of a text, or of a window of it, are of scripts that are not the
     language's."""
-    return bool(scripts_of([text], policy).foreign_B[0])
+    return bool(scripts_of([text], [policy], [0, 1]).foreign_B[0])
 
 
 def _are_foreign(
-    kinds_C: np.ndarray, starts_W: np.ndarray, ends_W: np.ndarray, policy: Policy
+    kinds_C: np.ndarray, starts_W: np.ndarray, ends_W: np.ndarray, latin_W: np.ndarray
 ) -> np.ndarray:
-    """Which windows are in foreign scripts, (W,) bool."""
+    """Which windows are in foreign scripts, (W,) bool; `latin_W`: of languages in Latin letters."""
 
     def count(kind: int) -> np.ndarray:
         at = np.flatnonzero(kinds_C >= kind)
         return np.searchsorted(at, ends_W) - np.searchsorted(at, starts_W)
 
-    letters_W, strange_W, latin_W = map(count, (_OWN, _STRANGE, _STRANGE_LATIN))
+    letters_W, strange_W, strange_latin_W = map(count, (_OWN, _STRANGE, _STRANGE_LATIN))
     own_W = letters_W - strange_W
-    foreign_W: np.ndarray = own_W < MIN_SHARE * letters_W
-    if not policy.latin:
-        may_be_name_W = 2 * latin_W > strange_W
-        beside_W = (own_W < MIN_SHARE_BESIDE_LATIN * letters_W) & (letters_W > NAME_LETTERS)
-        foreign_W = np.where(may_be_name_W, beside_W, foreign_W)
+    may_be_name_W = ~latin_W & (2 * strange_latin_W > strange_W)
+    beside_W = (own_W < MIN_SHARE_BESIDE_LATIN * letters_W) & (letters_W > NAME_LETTERS)
+    foreign_W = np.where(may_be_name_W, beside_W, own_W < MIN_SHARE * letters_W)
     return foreign_W & (strange_W > 0)
 
 
@@ -100,15 +128,27 @@ def letters_of(text: str) -> str:
     return text_of(codes[_LETTERS().take(codes) > 0]).lower()
 
 
-def share_of_new(text: str, letters: str) -> float:
-    """Which share of a text's letters are none of these."""
-    found = letters_of(text)
-    return len(found.translate(_without(letters))) / max(1, len(found))
+def shares_of_new(texts: Sequence[str], letters: str) -> np.ndarray:
+    """Which share of each text's letters are none of these, (B,)."""
+    codes_C = codes_of("".join(texts))
+    ends_B = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+    is_letter_C = _LETTERS().take(codes_C) > 0
+    is_new_C = is_letter_C & ~_known(letters).take(codes_C, mode="clip")
+    nums = [np.searchsorted(np.flatnonzero(is_C), ends_B) for is_C in (is_new_C, is_letter_C)]
+    new_B, letters_B = (np.diff(num_B, prepend=0) for num_B in nums)
+    shares_B: np.ndarray = new_B / np.maximum(letters_B, 1)
+    return shares_B
 
 
 @lru_cache(maxsize=256)
-def _without(letters: str) -> dict[int, None]:
-    return dict.fromkeys(map(ord, letters))
+def _known(letters: str) -> np.ndarray:
+    """By code point, up to one beyond all of them: is it one of these small letters, or its
+    capital?"""
+    every = [form for one in letters for form in (one, one.upper(), one.title()) if len(form) == 1]
+    codes = codes_of("".join(form for form in every if form.lower() in letters))
+    known = np.zeros(int(codes.max(initial=0)) + 2, dtype=bool)
+    known[codes] = True
+    return known
 
 
 def is_unusual(text: str, policy: Policy) -> bool:

@@ -11,11 +11,14 @@ from sdg.langid.features import (
     Features,
     _in_names,
     background,
+    joined,
     log_counts,
     strongest_segment,
 )
 from sdg.langid.fitted import MAX_TURN_EACH
-from sdg.langid.verifier import MAX_TURN, TURN, Verifier, _turns
+from sdg.langid.turns import MAX_TURN, TURN, strongest_turns, turned
+from sdg.langid.verifier import Verifier
+from sdg.langid.views import Runs
 from tests.rows import bundled_seeds
 
 PEER = LanguageIdentifier.from_model_file(MODEL_FILE)
@@ -123,27 +126,35 @@ def test_sums_and_choice_of_texts(texts: list[list[int]], data: st.DataObject) -
     found = Features(flat.astype(np.int32), starts, np.diff(starts), flat > 0)
     assert found.sums(flat).tolist() == [sum(gains) for gains in texts]
     rest = [gains for gains, keep in zip(texts, chosen, strict=True) if keep]
-    some = found.of(np.array(chosen, dtype=bool))
+    some = found.of(np.flatnonzero(np.array(chosen, dtype=bool)))
     assert some.ids_N.tolist() == [gain for gains in rest for gain in gains]
     assert some.in_name_N.tolist() == [gain > 0 for gains in rest for gain in gains]
     assert some.num_B.tolist() == some.num_bytes_B.tolist() == list(map(len, rest))
 
 
 def test_which_texts_turn_is_told_by_the_strongest_stretch() -> None:
-    """The bound that spares most texts the search changes nothing."""
-    verifier = Verifier()
-    for lang in ("sw", "pcm", "am"):
-        view, found = verifier._view(lang), background().find(TEXTS)
-        limit_B = np.minimum(TURN + MAX_TURN_EACH * found.num_B, MAX_TURN)
-        turned_B = verifier._turned(found, view)
-        assert turned_B.tolist() == (_turns(found, view) > limit_B).tolist()
+    """The bound that spares most texts the search changes nothing; nor do texts of others beside."""
+    verifier, found = Verifier(), background().find(TEXTS)
+    views = [verifier._view(lang) for lang in ("sw", "pcm", "am")]
+    limit_B = np.minimum(TURN + MAX_TURN_EACH * found.num_B, MAX_TURN)
+    turned_RB = [strongest_turns(found, view) > limit_B for view in views]
+    for view, turned_B in zip(views, turned_RB, strict=True):
         assert turned_B.any() and not turned_B.all()
+        assert turned(found, Runs([view], [0, len(TEXTS)])).tolist() == turned_B.tolist()
+    runs = Runs(views, [len(TEXTS) * i for i in range(4)])
+    assert turned(joined([found] * 3), runs).tolist() == np.concatenate(turned_RB).tolist()
 
 
-def test_some_texts_replaced_are_all_texts_found_anew() -> None:
-    texts = ["Nairobi is a city.", "", "ዓለም አቀፍ", "Who lives in Mombasa?", "ziwa kubwa"]
-    fresh = {1: "Kisumu na Nakuru", 3: "", 4: "Where is Lake Turkana"}
-    found = background().find(texts).replaced(list(fresh), background().find([*fresh.values()]))
-    wanted = background().find([fresh.get(i, text) for i, text in enumerate(texts)])
-    for name in ("ids_N", "starts_B", "num_bytes_B", "in_name_N"):
-        assert np.array_equal(getattr(found, name), getattr(wanted, name))
+def equal(found: Features, wanted: Features) -> bool:
+    names = ("ids_N", "starts_B", "num_bytes_B", "in_name_N")
+    return all(np.array_equal(getattr(found, name), getattr(wanted, name)) for name in names)
+
+
+def test_some_of_the_texts_are_as_if_found_alone() -> None:
+    texts = ["Nairobi is a city.", "", "ዓለም አቀፍ", "Who lives in Mombasa?", "ziwa kubwa", ""]
+    found = background().find(texts)
+    assert equal(found.part(1, 4), background().find(texts[1:4]))
+    assert equal(
+        found.of(np.array([4, 0, 1, 0])), background().find([texts[i] for i in (4, 0, 1, 0)])
+    )
+    assert equal(joined([found.part(0, 2), found.part(2, 6)]), found)

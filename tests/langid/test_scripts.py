@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdg.langid.policy import Policy, policy
-from sdg.langid.scripts import letters_of, scripts_of
+from sdg.langid.scripts import letters_of, scripts_of, shares_of_new
 
 LANGS = pytest.mark.parametrize("lang", ["am", "sw", "sr", "ja", "zh", "hi"])
 # Letters of several scripts, marks, digits, and what has no script of its own.
@@ -47,11 +47,37 @@ def test_foreign_windows_of_many_texts(lang: str, texts: list[str]) -> None:
         [text[start : start + 160] for start in range(0, max(1, len(text) - 80), 160)]
         for text in texts
     ]
-    found = scripts_of(texts, known)
+    found = scripts_of(texts, [known], [0, len(texts)])
     assert found.strange_B.tolist() == [bool(known.foreign.search(text)) for text in texts]
     assert found.foreign_B.tolist() == [
         any(plain_is_foreign(window, known) for window in of_text) for of_text in windows
     ]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["am", "sw", "zh"]), TEXTS), max_size=6))
+def test_texts_of_several_languages_side_by_side(given: list[tuple[str, str]]) -> None:
+    given.sort(key=lambda pair: pair[0])
+    texts = [text for _, text in given]
+    found = scripts_of(texts, [policy(lang) for lang, _ in given], range(len(given) + 1))
+    alone = [scripts_of([text], [policy(lang)], [0, 1]) for lang, text in given]
+    assert found.strange_B.tolist() == [bool(one.strange_B[0]) for one in alone]
+    assert found.foreign_B.tolist() == [bool(one.foreign_B[0]) for one in alone]
+
+
+@LANGS
+@given(texts=st.lists(TEXTS, max_size=5))
+def test_strange_letters_leave_a_space(lang: str, texts: list[str]) -> None:
+    known = policy(lang)
+    wanted = [known.foreign.sub(" ", text) for text in texts if known.foreign.search(text)]
+    assert scripts_of(texts, [known], [0, len(texts)]).without_strange() == wanted
+
+
+@given(st.lists(st.lists(st.sampled_from(PARTS), max_size=9).map("".join), max_size=5))
+def test_share_of_letters_that_are_new(texts: list[str]) -> None:
+    old = "abcoùм水हि"
+    letters = [letters_of(text) for text in texts]
+    wanted = [sum(one not in old for one in some) / max(1, len(some)) for some in letters]
+    assert shares_of_new(texts, old).tolist() == wanted
 
 
 @given(TEXTS)

@@ -258,6 +258,27 @@ def test_texts_do_not_bear_on_each_other() -> None:
     assert FITTED.check([], "sw") == []
 
 
+@EITHER
+def test_many_languages_at_once_are_as_each_text_alone(verifier: Verifier) -> None:
+    """Also texts in foreign scripts, with letters of them, that turn, that are empty or too short,
+    and languages that nobody knows."""
+    beside = ["", "?!", "Nairobi", "疟疾 " * 20, "水 " + SWAHILI, f"{SWAHILI} {ENGLISH}", "\ud800"]
+    texts = {
+        lang: [*TEXTS.get(lang, [NUER])[:4], *TITLES.get(lang, [PIDGIN])[:4], *beside, ENGLISH]
+        for lang in [*BUNDLED, "nus", "pcm", "ti", "sr", "cmn"]
+    }
+    alone = {lang: [verifier.check([text], lang)[0] for text in own] for lang, own in texts.items()}
+    assert verifier.check_all(texts) == alone
+    assert {verdict for own in alone.values() for verdict in own} == {
+        ("wrong_script", True),
+        ("wrong_language", True),
+        (None, True),
+        (None, False),
+    }
+    assert verifier.check_all({"sw": [], "nus": []}) == {"sw": [], "nus": []}
+    assert verifier.check_all({}) == {}
+
+
 def test_script_alone():
     assert check_script("maji shule daktari", "sw") is None
     assert check_script("water school doctor clinic", "am") == "wrong_script"
