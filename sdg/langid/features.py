@@ -100,6 +100,12 @@ class Background:
     def num_features(self) -> int:
         return len(self.log_mix_F)
 
+    @cached_property
+    def mix_F(self) -> np.ndarray:
+        """P(n-gram) of all languages together."""
+        mix_F: np.ndarray = np.exp(self.log_mix_F)
+        return mix_F
+
     def columns(self, labels: frozenset[str]) -> list[int]:
         """The columns of some labels; those that it has none for are left out."""
         return [i for i, label in enumerate(self.labels) if label in labels]
@@ -188,14 +194,16 @@ def _encode(text: str) -> bytes:
 def background() -> Background:
     """The model, read once a process; read only, so threads may share it."""
     model = LanguageIdentifier.from_model_file(MODEL_FILE)
-    log_FC = np.asarray(model.nb_ptc, dtype=np.float32)
-    languages = [i for i, label in enumerate(model.nb_classes) if label != "zxx"]  # "no language"
-    log_FC = np.ascontiguousarray(log_FC[:, languages])
+    nobody = model.nb_classes.index("zxx")  # "no language"
+    log_FC = np.empty((len(model.nb_ptc), len(model.nb_classes) - 1), dtype=np.float32)
+    log_FC[:, :nobody] = model.nb_ptc[:, :nobody]
+    log_FC[:, nobody:] = model.nb_ptc[:, nobody + 1 :]
+    moves = np.frombuffer(model.tk_nextmove, dtype=model.tk_nextmove.typecode)
     return Background(
-        labels=tuple(model.nb_classes[i] for i in languages),
+        labels=tuple(label for label in model.nb_classes if label != "zxx"),
         log_FC=log_FC,
         log_mix_F=np.log(np.exp(log_FC).mean(axis=1)),
-        _next=np.array(model.tk_nextmove, dtype=np.int32),
+        _next=moves.astype(np.int32),
         _row=np.array(model.tk_row, dtype=np.int64) << 8,
         _found=np.array(model.tk_output, dtype=np.int32),
     )
@@ -260,15 +268,13 @@ def strongest_segment(gains_N: np.ndarray, found: Features) -> np.ndarray:
     Kadane's maximum subarray for all texts in one pass: where a text turns into another language,
     the gains of the other over its own add up from there on, wherever its sentences end.
     """
-    num_N, num_texts = len(found.ids_N), len(found.num_B)
-    rows_N = found.rows_N()
-    # Running sums, with each text's start as one more place, where nothing is summed yet.
-    starts = found.starts_B[:-1] + np.arange(num_texts)
-    sums = np.zeros(num_N + num_texts)
-    sums[np.arange(num_N) + rows_N + 1] = gains_N
-    np.cumsum(sums, out=sums)
+    sums = np.zeros(len(gains_N) + 1)  # before each n-gram, and after the last
+    np.cumsum(gains_N, out=sums[1:])
     # A step down between texts, greater than any rise within one, keeps their minima apart.
-    sums -= np.repeat(np.arange(num_texts) * (np.ptp(sums) + 1), found.num_B + 1)
-    sums -= np.minimum.accumulate(sums)
-    strongest: np.ndarray = np.maximum.reduceat(sums, starts)
-    return strongest
+    steps_N = np.repeat(np.arange(len(found.num_B)) * (np.ptp(sums) + 1), found.num_B)
+    rises_N = sums[1:] - steps_N
+    rises_N -= np.minimum.accumulate(sums[:-1] - steps_N)
+    some_B = found.num_B > 0
+    strongest_B = np.zeros(len(some_B))
+    strongest_B[some_B] = np.maximum.reduceat(rises_N, found.starts_B[:-1][some_B])
+    return np.maximum(strongest_B, 0)

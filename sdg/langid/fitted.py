@@ -81,7 +81,7 @@ def _likeness(found: Features, model: Background) -> tuple[float, float]:
 
 
 def _log_probabilities(ids: np.ndarray, counts: np.ndarray, model: Background) -> np.ndarray:
-    weights = PRIOR * np.exp(model.log_mix_F)
+    weights = PRIOR * model.mix_F
     weights[ids] += counts
     logs: np.ndarray = np.log(weights / weights.sum()).astype(np.float32)
     return logs

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdg.langid.features import Features, background, joined, log_counts
+from sdg.langid.features import Counts, Features, background, joined, log_counts
 from sdg.langid.fitted import Fitted, count, fit, load, save
 from sdg.langid.scripts import is_unusual, scripts_of, shares_of_new
 from sdg.langid.turns import turn_each, turned
@@ -59,7 +59,14 @@ class _Leads(NamedTuple):
 
     stranger_B: np.ndarray  # by how much better the best stranger does than the language
     kin_B: np.ndarray  # and the best of its kin
-    gain_B: np.ndarray  # of an n-gram, by the best stranger, over the mix of all languages
+    counts_BF: Counts  # of n-grams ...
+    best_B: np.ndarray  # ... and their score by the best stranger
+
+    def gains_B(self) -> np.ndarray:
+        """Of an n-gram by the best stranger, over the mix of all languages."""
+        weights_B = np.maximum(self.counts_BF.totals(), 1)
+        gains_B: np.ndarray = (self.best_B - self.counts_BF @ background().log_mix_F) / weights_B
+        return gains_B
 
 
 class Verdict(NamedTuple):
@@ -189,15 +196,17 @@ class Verifier:
             nobody_B = np.zeros(len(texts), dtype=bool)
             return nobody_B, nobody_B
         leads = self._leads(found, runs)
-        unusual_B, floor_B = np.zeros(len(texts), dtype=bool), np.full(len(texts), UNLIKE)
+        unusual_B, new_B = np.zeros((2, len(texts)), dtype=bool)
+        floor_B = np.full(len(texts), UNLIKE)
         for view, where in runs.parts():
             if view.policy.unusual:
                 unusual_B[where] = [is_unusual(text, view.policy) for text in texts[where]]
-            if view.fitted and not view.known:
-                new_B = shares_of_new(plain[where], view.fitted.letters) > NEW_LETTERS
-                unusual_B[where] |= new_B & (leads.gain_B[where] < EXPLAINED)
             if view.fitted:
                 floor_B[where] = view.fitted.floor_B(found.num_B[where])
+                if not view.known:
+                    new_B[where] = shares_of_new(plain[where], view.fitted.letters) > NEW_LETTERS
+        if new_B.any():
+            unusual_B |= new_B & (leads.gains_B() < EXPLAINED)
         exact_B = runs.each([view.exact for view in runs.views])
         least_B = STRANGER + STRANGER_SHORT / np.maximum(found.num_B, 1)
         strange_B = (leads.stranger_B > least_B) | ((_likeness(found, runs) < floor_B) & exact_B)
@@ -218,11 +227,11 @@ class Verifier:
             scores_BC[where, view.own + view.kin] = -np.inf
         stranger_B = scores_BC.max(axis=1)
         scale_B = np.sqrt(np.maximum(found.num_bytes_B, 1))
-        weights_B = np.maximum(counts_BF.totals(), 1)
         return _Leads(
             stranger_B=(stranger_B - np.maximum(own_B, kin_B)) / scale_B,
             kin_B=(kin_B - own_B) / scale_B,
-            gain_B=(stranger_B - counts_BF @ model.log_mix_F) / weights_B,
+            counts_BF=counts_BF,
+            best_B=stranger_B,
         )
 
     def _view(self, lang: str) -> View:

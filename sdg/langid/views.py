@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -54,9 +55,6 @@ def view_of(lang: str, fitted: Mapping[str, Fitted], fitted_FK: np.ndarray) -> V
     shares_F = np.exp(gains_OF).mean(axis=0) if own else np.ones_like(model.log_mix_F)
     written_F = model.log_mix_F + np.log(BACKGROUND_SHARE + (1 - BACKGROUND_SHARE) * shares_F)
     pivots = model.columns(frozenset(found.pivots))
-    most_F = np.zeros_like(written_F)
-    for i in pivots:
-        np.maximum(most_F, column(i) - written_F, out=most_F)
     return View(
         policy=found,
         own=own,
@@ -66,9 +64,16 @@ def view_of(lang: str, fitted: Mapping[str, Fitted], fitted_FK: np.ndarray) -> V
         gains_OF=gains_OF,
         written_F=written_F,
         pivots=pivots,
-        most_F=most_F,
+        most_F=np.maximum(_greatest_F(tuple(pivots)) - written_F, 0),
         fitted=fitted[list(fitted)[codes.index(found.code)]] if found.code in codes else None,
     )
+
+
+@lru_cache(maxsize=16)
+def _greatest_F(columns: tuple[int, ...]) -> np.ndarray:
+    """The greatest log P(n-gram) of some columns, (F,)."""
+    lowest_F = np.full(background().num_features, -np.inf, dtype=np.float32)
+    return np.max([lowest_F, *map(column, columns)], axis=0)
 
 
 @dataclass(frozen=True)
