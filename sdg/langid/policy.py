@@ -87,20 +87,18 @@ class Policy:
     """How texts of one language are checked."""
 
     code: str  # bare standard code: a macrolanguage's for its standard variety
-    foreign: regex.Pattern[str]  # runs of letters in scripts that are not the language's
-    unusual: regex.Pattern[str] | None  # ... in those of its scripts that py3langid doesn't know
+    scripts: tuple[str, ...]  # that the language is written in
+    unusual: regex.Pattern[str] | None  # letters in those of them that py3langid doesn't know
     latin: bool  # written in Latin letters
     own: frozenset[str]  # codes that py3langid may know the language itself by
     kin: frozenset[str]  # ... and those that it may be taken for in good faith
     pivots: tuple[str, ...]  # strangers in Latin or its own scripts; the rest by script alone
 
 
-def _letters(scripts: list[str] | tuple[str, ...], outside: bool) -> regex.Pattern[str]:
-    """Runs of letters and marks in these scripts, or outside of them."""
+def _letters(scripts: list[str]) -> regex.Pattern[str]:
+    """Runs of letters and marks in these scripts."""
     listed = "".join(rf"\p{{Script={script}}}" for script in scripts)
-    rest = r"\p{Script=Common}\p{Script=Inherited}"
-    chosen = f"--[{listed}{rest}]" if outside else f"&&[{listed}]"
-    return regex.compile(rf"[[\p{{L}}\p{{M}}]{chosen}]+", regex.V1)
+    return regex.compile(rf"[[\p{{L}}\p{{M}}]&&[{listed}]]+", regex.V1)
 
 
 def standard_code(lang: str) -> str:
@@ -137,8 +135,8 @@ def policy(lang: str) -> Policy:
     unusual = [script for script in found.scripts if script not in usual]
     return Policy(
         code=standard_code(lang),
-        foreign=_letters(found.scripts, outside=True),
-        unusual=_letters(unusual, outside=False) if unusual else None,
+        scripts=tuple(found.scripts),
+        unusual=_letters(unusual) if unusual else None,
         latin="Latn" in found.scripts,
         own=_labels(codes),
         kin=_labels(kin) - _labels(codes),

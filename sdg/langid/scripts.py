@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import regex
 
-from sdg.characters import NUM_CODES, codes_of, table, text_of
+from sdg.characters import codes_of, table, text_of
 from sdg.langid.policy import Policy
 from sdg.text import weight
 
@@ -18,13 +18,13 @@ MIN_SHARE, MIN_SHARE_BESIDE_LATIN = 0.5, 0.25
 NAME_LETTERS = 10  # a text of so few Latin letters may be a brand or a person, in any language
 WINDOW = 160  # characters looked at from either end of a long text, and between
 
-_LATIN = regex.compile(r"\p{Script=Latin}+")
 _OWN, _STRANGE, _STRANGE_LATIN = 1, 2, 3  # letters, by whether the language is written in them
-_OF_SCRIPT = 2  # else of any, as a vowel sign may be
+_OF_SCRIPT, _LATIN = 2, 3  # else of any, as a vowel sign may be
 _LETTERS = table(
     {
         r"[\p{L}\p{M}]": 1,
         r"[[\p{L}\p{M}]--[\p{Script=Common}\p{Script=Inherited}]]": _OF_SCRIPT,
+        r"[\p{Script=Latin}&&[\p{L}\p{M}]]": _LATIN,
     }
 )
 
@@ -67,7 +67,7 @@ def scripts_of(texts: Sequence[str], policies: Sequence[Policy], bounds: Sequenc
     kinds_C = np.empty(len(codes_C), dtype=np.uint8)
     bounds_C = np.append(0, ends_B)[bounds].tolist()
     for policy, (start, end) in zip(policies, pairwise(bounds_C), strict=True):
-        kinds = _kinds(policy.foreign)
+        kinds = _kinds(policy.scripts)
         kinds.take(codes_C[start:end], out=kinds_C[start:end], mode="clip")
     strange = np.flatnonzero(kinds_C >= _STRANGE)
     strange_B = np.diff(np.searchsorted(strange, ends_B), prepend=0) > 0
@@ -111,15 +111,26 @@ def _are_foreign(
 
 
 @lru_cache(maxsize=64)
-def _kinds(foreign: regex.Pattern[str]) -> np.ndarray:
-    """By code point: a letter of the language's scripts, of another, of foreign Latin, or none."""
-    letters = text_of(np.flatnonzero(_LETTERS() == _OF_SCRIPT).astype(np.uint32))
-    strange = "".join(foreign.findall(letters))
-    kinds = np.zeros(NUM_CODES, np.uint8)
-    kinds[codes_of(letters)] = _OWN
-    kinds[codes_of(strange)] = _STRANGE
-    kinds[codes_of("".join(_LATIN.findall(strange)))] = _STRANGE_LATIN
+def _kinds(scripts: tuple[str, ...]) -> np.ndarray:
+    """By code point: a letter of these scripts, of another, of foreign Latin, or none."""
+    kinds = _strange_kinds().copy()
+    for script in scripts:
+        own = regex.findall(rf"\p{{Script={script}}}+", _every_letter())
+        kinds[codes_of("".join(own))] = _OWN
     return kinds
+
+
+@lru_cache(maxsize=1)
+def _strange_kinds() -> np.ndarray:
+    """The same for a language that is written in no script."""
+    kinds: np.ndarray = np.array([0, 0, _STRANGE, _STRANGE_LATIN], dtype=np.uint8).take(_LETTERS())
+    return kinds
+
+
+@lru_cache(maxsize=1)
+def _every_letter() -> str:
+    """All letters that are of a script."""
+    return text_of(np.flatnonzero(_LETTERS() >= _OF_SCRIPT).astype(np.uint32))
 
 
 def letters_of(text: str) -> str:
