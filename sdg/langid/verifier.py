@@ -123,10 +123,10 @@ class Verifier:
         if not (parts and (one := fit(clean, found := joined(parts)))):
             return None
         # One half of the texts as the other half sees it.
-        even, odd = np.arange(0, len(clean), 2), np.arange(1, len(clean), 2)
-        half = Verifier({lang: count(found.of(even)) or one})
+        even, odd = (found.of(np.arange(first, len(clean), 2)) for first in (0, 1))
+        half = Verifier({lang: count(even) or one})
         bounds = _bounds(batch[lang] for batch in _batches({lang: clean[1::2]}))
-        others = [found.of(odd).part(first, last) for first, last in pairwise(bounds)]
+        others = [odd.part(first, last) for first, last in pairwise(bounds)]
         return replace(one, turn_each=turn_each(others, half._view(lang)))
 
     def save(self, path: Path) -> None:
