@@ -10,7 +10,7 @@ in canonical characters, so that no filter leans on spaces that half of the scri
 
 from collections.abc import Sequence
 
-from sdg.filters.base import Candidate, Filter, FilterConfig, sides_of
+from sdg.filters.base import Candidate, Filter, FilterConfig
 from sdg.filters.broken import boilerplate, is_spoilt, markup, mixed_script
 from sdg.filters.copies import copied, same
 from sdg.filters.language import candidates, language, unverified
@@ -37,7 +37,6 @@ __all__ = [
     "candidates",
     "fit_for_rows",
     "masked",
-    "sides_of",
     "unverified",
 ]
 

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 
 from sdg.filters.texts import Text
 from sdg.langid import Verdict
-from sdg.schema import Pair
 
 WRITTEN = "written"  # provenance.strategy of what a language model wrote
 
@@ -19,12 +18,6 @@ class FilterConfig(BaseModel):
     """Parameters of one filter: its section in a profile's YAML. The base has none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Origin(NamedTuple):
-    """The part of a `Provenance` that filters look at."""
-
-    strategy: str
 
 
 class Sides(NamedTuple):
@@ -38,21 +31,21 @@ class Sides(NamedTuple):
     negatives: list[str]
     task: str
     unverified: list[str]
-    provenance: Origin
+    strategy: str  # of its provenance
 
 
 def sides_of(table: pa.Table) -> list[Sides]:
     """The rows of a table of pairs, from its columns: to make whole `Pair`s takes four times as
     long, and nobody asks for the rest."""
     columns = [table[name].to_pylist() for name in Sides._fields[:-1]]
-    origins = map(Origin, pc.struct_field(table["provenance"], "strategy").to_pylist())
-    return list(map(Sides, *columns, origins))
+    strategies = pc.struct_field(table["provenance"], "strategy").to_pylist()
+    return list(map(Sides, *columns, strategies))
 
 
 class Candidate(NamedTuple):
     """A pair to be judged, with what is found out for a whole shard at once."""
 
-    pair: Pair | Sides
+    pair: Sides
     query: Text
     positive: Text
     document: Text
@@ -63,7 +56,7 @@ class Candidate(NamedTuple):
     @property
     def is_written(self) -> bool:
         """True where a language model wrote the query."""
-        return self.pair.provenance.strategy == WRITTEN
+        return self.pair.strategy == WRITTEN
 
 
 Check = Callable[[Candidate, Any], str | None]

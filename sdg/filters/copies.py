@@ -24,7 +24,7 @@ def copied(row: Candidate, config: CopiedConfig) -> str | None:
     1906.00300) may not have its sentence left in the positive. Titles, crops and keyphrases are
     taken from the document by design.
     """
-    if row.pair.provenance.strategy == "inverse_cloze":
+    if row.pair.strategy == "inverse_cloze":
         is_left = row.query.canonical in row.positive.canonical
         return "query_in_positive" if is_left else None
     size = row.query.weight

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from sdg.filters.base import Candidate, FilterConfig, reasons
+import pyarrow as pa
+
+from sdg.filters.base import Candidate, FilterConfig, Sides, reasons, sides_of
 from sdg.filters.texts import look_at
 from sdg.langid import WRONG_SCRIPT, Verdict, Verifier, check_script
-from sdg.schema import Pair
 
 # Strategies whose query is a bag of words: those are verified by script alone.
 KEYWORDS = frozenset({"keyphrase"})
@@ -28,9 +29,10 @@ def language(row: Candidate, config: FilterConfig) -> str | None:
     return f"positive_{row.positive_language.reason}" if row.positive_language.reason else None
 
 
-def candidates(pairs: Sequence[Pair], verifier: Verifier | None) -> list[Candidate]:
-    """Pairs as filters see them, with their sides' languages verified; without a verifier, nobody
-    looks."""
+def candidates(table: pa.Table, verifier: Verifier | None) -> list[Candidate]:
+    """A table of pairs as filters see them, with their sides' languages verified; without a
+    verifier, nobody looks."""
+    pairs = sides_of(table)
     # Apart, for what is asked of one of them is found out for all.
     sides = look_at(pair.positive for pair in pairs) | look_at(pair.query for pair in pairs)
     beside = (text for pair in pairs for text in (pair.document, *pair.negatives))
@@ -49,11 +51,11 @@ def candidates(pairs: Sequence[Pair], verifier: Verifier | None) -> list[Candida
     ]
 
 
-def _verdicts(pairs: Sequence[Pair], verifier: Verifier) -> list[tuple[Verdict, Verdict]]:
-    """Of each pair's query and positive, all all texts at once."""
+def _verdicts(pairs: Sequence[Sides], verifier: Verifier) -> list[tuple[Verdict, Verdict]]:
+    """Of each pair's query and positive, all texts at once."""
     texts: dict[str, dict[str, Verdict]] = {}
     for pair in pairs:
-        if pair.provenance.strategy not in KEYWORDS:
+        if pair.strategy not in KEYWORDS:
             texts.setdefault(pair.query_lang, {})[pair.query] = UNCHECKED
         texts.setdefault(pair.positive_lang, {})[pair.positive] = UNCHECKED
     verdicts = verifier.check_all({lang: list(found) for lang, found in texts.items()})
@@ -61,16 +63,14 @@ def _verdicts(pairs: Sequence[Pair], verifier: Verifier) -> list[tuple[Verdict, 
         found.update(zip(found, verdicts[lang], strict=True))
     return [
         (
-            _keywords(pair)
-            if pair.provenance.strategy in KEYWORDS
-            else texts[pair.query_lang][pair.query],
+            _keywords(pair) if pair.strategy in KEYWORDS else texts[pair.query_lang][pair.query],
             texts[pair.positive_lang][pair.positive],
         )
         for pair in pairs
     ]
 
 
-def _keywords(pair: Pair) -> Verdict:
+def _keywords(pair: Sides) -> Verdict:
     wrong = check_script(pair.query, pair.query_lang)
     return Verdict(WRONG_SCRIPT, True) if wrong else UNCHECKED
 

@@ -16,7 +16,6 @@ from sdg.filters import (
     FilterConfig,
     candidates,
     masked,
-    sides_of,
     unverified,
 )
 from sdg.filters.base import Check
@@ -81,8 +80,7 @@ class FilterStage(Stage):
 
     def run(self, shard: Shard, ctx: Context, state: Verifier | None) -> Result:
         table, num_masked = masked(shard.table) if self._masks else (shard.table, 0)
-        pairs: list[Any] = sides_of(table)
-        rows = candidates(pairs, state)
+        rows = candidates(table, state)
         checks = [(FILTERS[name].check, config) for name, config in self.filters.items()]
         reasons = [_first_reason(row, checks) for row in rows]
         marks = [unverified(row) if state else row.pair.unverified for row in rows]

@@ -5,7 +5,7 @@ import pytest
 from sdg.corpora import bundled_languages
 from sdg.filters import FILTERS, Candidate, candidates, unverified
 from sdg.langid import Verifier
-from sdg.schema import Pair
+from sdg.schema import Pair, to_table
 from tests.rows import bundled_seeds, make_pair, make_provenance, some_said_again
 
 BUNDLED = bundled_languages()
@@ -30,7 +30,7 @@ VERIFIER = Verifier.fit({lang: [seed.text for seed in seeds] for lang, seeds in 
 
 
 def judged(row: Pair) -> Candidate:
-    return candidates([row], VERIFIER)[0]
+    return candidates(to_table([row], Pair), VERIFIER)[0]
 
 
 def first_reason(row: Pair) -> str | None:
@@ -298,7 +298,7 @@ def test_a_short_text_repeats_itself_by_shorter_pieces():
 
 
 def test_without_a_verifier_no_language_is_known():
-    (row,) = candidates([pair("sw", "what is said in English")], None)
+    (row,) = candidates(to_table([pair("sw", "what is said in English")], Pair), None)
     assert unverified(row) == ["query", "positive"]
     assert FILTERS["language"].check(row, CONFIGS["language"]) is None
 

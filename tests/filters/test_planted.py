@@ -9,7 +9,7 @@ from itertools import cycle, islice
 
 from sdg.filters import FILTERS, candidates
 from sdg.langid import Verifier
-from sdg.schema import Pair
+from sdg.schema import Pair, to_table
 from sdg.text import rng, sentences
 from tests.rows import bundled_seeds, make_pair, make_provenance, some_said_again
 
@@ -186,7 +186,7 @@ BREAKS: dict[str, list[Break]] = {
 def first_reasons(pairs: list[Pair]) -> list[str | None]:
     return [
         next((r for name, f in FILTERS.items() if (r := f.check(row, CONFIGS[name]))), None)
-        for row in candidates(pairs, VERIFIER)
+        for row in candidates(to_table(pairs, Pair), VERIFIER)
     ]
 
 
