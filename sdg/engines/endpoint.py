@@ -1,40 +1,39 @@
 """What is asked of an OpenAI-compatible endpoint before a run, and what its failures mean."""
 
 import difflib
-import ipaddress
 import os
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 import openai
 
 from sdg.engines.serving import one_line
 from sdg.errors import UserError
 
-DEFAULT_URL = "https://api.openai.com/v1"  # the SDK's own
+CONNECT_S = 5.0
+CHECK_S = 10.0  # for one answer before a run
 _SECRET = re.compile(r"\b(?:sk|key|Bearer)[-_ ][\w*.-]{6,}")
 
 
-def checked_url(url: str, where: str) -> str:
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError(
-            f"{where}: must hold no user, password or query, as it is written into every run's "
-            f"manifest; give the key in OPENAI_API_KEY"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{where}: not a URL such as http://localhost:8000/v1")
-    return url.rstrip("/")
+def check_model(url: str, key: str, model: str, max_tokens_field: str) -> None:
+    """Refuse what a run could not ask.
 
-
-def at_home(url: str) -> bool:
-    """Whether the host is this machine, a private address or a name without a public domain."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_private  # loopback included
-    except ValueError:
-        return "." not in host or host.endswith((".local", ".localhost", ".internal"))
+    Raises:
+        UserError: nobody answers there, or not to this key; there is no such model, or none is
+            named.
+    """
+    timeout = openai.Timeout(CHECK_S, connect=CONNECT_S)
+    with openai.OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=0) as client:
+        if not model:
+            try:
+                offered = offer(listed(client, url) or [], "")
+            except UserError:
+                offered = ""
+            raise UserError(f"ENGINE=openai needs a model: give MODEL=<name>{offered}")
+        names = listed(client, url)
+        # Some servers answer to names that they do not list (aliases, tags): ask before no.
+        if names is not None and model not in names and not knows(client, model, max_tokens_field):
+            raise UserError(f"MODEL={model}: {url} has no such model{offer(names, model)}")
 
 
 def offer(names: Sequence[str], wanted: str) -> str:

@@ -217,7 +217,7 @@ def test_an_endpoint_that_is_down_stops_the_run_and_costs_no_row(
     step: Step | None,
     said: str,
 ) -> None:
-    monkeypatch.setattr("sdg.engines.openai.GIVE_UP_S", 1.0)
+    monkeypatch.setattr("sdg.engines.openai_session.GIVE_UP_S", 1.0)
     server.default = step or server.default
     url = server.url if step else f"http://127.0.0.1:{_free_port()}/v1"
     with closing(_engine(url, max_attempts=2).open()) as session:
@@ -233,7 +233,7 @@ def test_rows_that_fail_beside_an_endpoint_that_is_well_are_the_rows_matter(
     server: ScriptedServer, make_call: MakeCall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Poison rows alone are left: the least question is answered, so the run need not stop."""
-    monkeypatch.setattr("sdg.engines.openai.GIVE_UP_S", 0.2)
+    monkeypatch.setattr("sdg.engines.openai_session.GIVE_UP_S", 0.2)
 
     def poisoned(handler: Handler) -> None:
         (ok() if handler.body["messages"][0]["content"] == "." else status(500))(handler)
@@ -250,7 +250,7 @@ def test_a_row_that_is_limited_for_ever_is_given_up(
     server: ScriptedServer, make_call: MakeCall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hosts say 429 to a request of more tokens than they serve in a minute, however often asked."""
-    monkeypatch.setattr("sdg.engines.openai.GIVE_UP_LIMITED_S", 0.2)
+    monkeypatch.setattr("sdg.engines.openai_session.GIVE_UP_LIMITED_S", 0.2)
 
     def limited(handler: Handler) -> None:
         content = handler.body["messages"][0]["content"]
@@ -308,7 +308,7 @@ def test_the_key_is_nowhere(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sdg.engines.openai.GIVE_UP_LIMITED_S", 0.1)
+    monkeypatch.setattr("sdg.engines.openai_session.GIVE_UP_LIMITED_S", 0.1)
     caplog.set_level(logging.DEBUG)
     engine = _engine(server.url, max_attempts=1)
     seen = [repr(engine), engine.model_dump_json()]
