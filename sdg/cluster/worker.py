@@ -127,7 +127,6 @@ class Worker:
         if self._job:
             self._job.stage.close(self._state)
             self._job = self._state = None
-            gc.unfreeze()
             gc.collect()
             _give_back()
 
@@ -135,11 +134,11 @@ class Worker:
         with self._lock:
             if self._job is None or self._job.ctx != job.ctx:
                 self._put_away()  # should open() fail, nothing is left half-open
-                self._state = job.stage.open(job.ctx)
-                self._job = job
-                # What is there now stays until the next stage. Looked through again and again, as a
+                # What is there now, modules and tables, stays. Looked through again and again, as a
                 # shard's rows are made, it would take five times as long as making them.
                 gc.freeze()
+                self._state = job.stage.open(job.ctx)
+                self._job = job
             return self._state
 
 
