@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdg.characters import NUM_CODES, batches, codes_of, table, text_of
+from sdg.characters import NUM_CODES, batches, codes_of, laid_out, table, text_of
 from sdg.text import HALVES, canonical
 
 _MARK, _SEVERAL, _ALONE = 1 << 24, 1 << 25, 1 << 26  # above the code: what is to be done about it
@@ -58,17 +58,16 @@ def canonical_hashes(texts: Sequence[str]) -> np.ndarray:
 
 def _of_batch(texts: Sequence[str]) -> list[str]:
     tables = _tables()
-    codes = codes_of("\n".join(texts))
+    codes, ends = laid_out(texts, chr(_END))
     folded = tables.fold.take(codes)
-    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1) - 1
-    folded[ends[:-1]] = _END
+    folded[ends - 1] = _END
     alone: list[int] = []
     if folded.max(initial=0) >= _MARK:
         odd = np.flatnonzero(folded >= _MARK)
         places = odd[_depend(folded, odd, tables)]
-        alone = np.unique(np.searchsorted(ends, places)).tolist()
+        alone = np.unique(np.searchsorted(ends, places, side="right")).tolist()
         folded = _spread(folded, tables)
-    found = text_of(folded.compress(folded > 0) & (_MARK - 1)).split("\n")
+    found = text_of(folded.compress(folded > 0) & (_MARK - 1)).split(chr(_END))[:-1]
     for number in alone:
         found[number] = canonical(texts[number])
     return found

@@ -27,6 +27,13 @@ def text_of(codes: np.ndarray) -> str:
     return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
 
+def laid_out(texts: Sequence[str], stop: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Code points of texts, one after another (C,) uint32, each with `stop` at its end; and where
+    each ends (N,), its stop included."""
+    sizes_N = np.fromiter(map(len, texts), np.int64, len(texts)) + len(stop)
+    return codes_of(stop.join([*texts, ""])), np.cumsum(sizes_N)
+
+
 def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     """Parts of about `BATCH` characters, or one long text."""
     sizes = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1) // BATCH

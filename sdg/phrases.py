@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import regex
 
-from sdg.characters import NUM_CODES, batches, codes_of, text_of
+from sdg.characters import NUM_CODES, batches, laid_out, text_of
 from sdg.patterns import Rough
 
 _ACCENTS = range(0x300, 0x370)
@@ -32,9 +32,9 @@ def fold_all(texts: Sequence[str]) -> list[str]:
 
 
 def _fold_batch(texts: Sequence[str]) -> list[str]:
-    codes = _folded().take(codes_of("".join(texts)))
+    codes, ends = laid_out(texts)
+    codes = _folded().take(codes)
     is_there = codes != _NOTHING
-    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
     ends = np.append(0, np.cumsum(is_there))[ends]
     joined = text_of(codes.compress(is_there))
     return [joined[start:end] for start, end in pairwise([0, *ends.tolist()])]

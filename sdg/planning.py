@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sdg.languages import language
 from sdg.text import rng
 
-_GOLDEN = 0.6180339887498949  # steps by it spread evenly over [0, 1)
+GOLDEN = 0.6180339887498949  # steps by it spread evenly over [0, 1)
 GROWTH = 4  # a round makes at most so many times the calls that the cell has seen
 FIRST_MEASURE = 1000  # calls of a round that has to find out how fast the models are
 TRIED = 100  # calls of a cell before its yield is believed
@@ -104,7 +104,7 @@ class Walk:
     def of(cls, size: int, *key: object) -> "Walk":
         """A walk over `size` seeds from a place of the key's own; any stretch of it is spread
         evenly over them all."""
-        step = max(1, round(size * _GOLDEN))
+        step = max(1, round(size * GOLDEN))
         while math.gcd(step, size) != 1:
             step += 1
         return cls(rng("walk", *key).randrange(max(1, size)), step, size)

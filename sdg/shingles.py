@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sdg.characters import BATCH, NUM_CODES, batches, codes_of, table, text_of
+from sdg.characters import BATCH, NUM_CODES, batches, laid_out, table, text_of
 
 WORDS, CHARACTERS = 3, 5  # units of a shingle, by the unit that it begins with
 _WORD, _DENSE, _IGNORED = 1 << 24, 1 << 25, 1 << 26  # kinds of characters, above their codes
@@ -101,9 +101,7 @@ def _of_words(units: np.ndarray, counts: np.ndarray, ends: np.ndarray, words: in
 
 def _units(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Hashes (U,) of all texts' units; which are characters, if any; where each text's end (N,)."""
-    joined = "\n".join(texts) + "\n"
-    codes = codes_of(joined)
-    stops = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)
+    codes, stops = laid_out(texts, "\n")
     values = _characters().take(codes)
     highest = values.max(initial=0)
     if highest >= _IGNORED:

@@ -17,7 +17,7 @@ import numpy as np
 import regex
 from icu4py.breakers import SentenceBreaker, WordBreaker
 
-from sdg.characters import codes_of, table, text_of
+from sdg.characters import codes_of, laid_out, table, text_of
 
 # What must not survive in a text: controls, private use, unassigned and half surrogate pairs.
 # ZWJ and ZWNJ are format characters that Persian, Hindi or Sinhala spelling needs: they stay.
@@ -75,8 +75,8 @@ def weight(text: str) -> int:
 
 def weights(texts: Sequence[str]) -> np.ndarray:
     """The weight of each of many texts (B,), looked up all at once."""
-    halves_C = np.append(0, np.cumsum(HALVES().take(codes_of("".join(texts))), dtype=np.int64))
-    ends_B = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+    codes_C, ends_B = laid_out(texts)
+    halves_C = np.append(0, np.cumsum(HALVES().take(codes_C), dtype=np.int64))
     return np.diff(halves_C[ends_B], prepend=0) // 2
 
 

@@ -5,7 +5,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdg.characters import codes_of, table, text_of
+from sdg.characters import codes_of, laid_out, table, text_of
 from sdg.text import canonical, letters, weight
 
 MARKS = table({r"\p{M}": 1, r"\p{Nd}": 2})
@@ -31,6 +31,15 @@ def test_private_use_and_tags_are_in_tables() -> None:
 def test_codes_and_back(text: str) -> None:
     assert codes_of(text).tolist() == list(map(ord, text))
     assert text_of(codes_of(text)) == text
+
+
+@given(st.lists(TEXTS, max_size=5), st.sampled_from(["", "\n"]))
+def test_texts_laid_out_are_cut_apart_again(texts: list[str], stop: str) -> None:
+    codes, ends = laid_out(texts, stop)
+    starts = [0, *ends.tolist()]
+    found = [text_of(codes[start:end]) for start, end in zip(starts, ends.tolist(), strict=False)]
+    assert found == [text + stop for text in texts]
+    assert starts[-1] == len(codes)
 
 
 @given(TEXTS)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdg.characters import batches, codes_of, table
+from sdg.characters import batches, laid_out, table
 from sdg.text import HALVES
 
 _NAMES = (
@@ -49,9 +49,8 @@ def tallies(texts: Sequence[str]) -> list[Tally]:
 
 def _of_batch(texts: Sequence[str]) -> list[Tally]:
     kinds = _kinds()
-    kinds_J = kinds.of.take(codes_of("\n".join(texts) + "\n"))  # a kind without counts parts them
-    sizes_N = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
-    ends_N = np.cumsum(sizes_N)
+    codes_J, ends_N = laid_out(texts, "\n")
+    kinds_J, sizes_N = kinds.of.take(codes_J), np.diff(ends_N, prepend=0)
     num, num_kinds = len(texts), len(kinds.halves)
     bins_J = np.repeat(np.arange(0, num * num_kinds, num_kinds), sizes_N)
     bins_J += kinds_J

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import regex
 
-from sdg.characters import codes_of, table, text_of
+from sdg.characters import codes_of, laid_out, table, text_of
 from sdg.langid.policy import Policy
 from sdg.text import weight
 
@@ -62,8 +62,7 @@ def scripts_of(texts: Sequence[str], policies: Sequence[Policy], bounds: Sequenc
         policies: each language's.
         bounds: where each language's texts begin, and the end of the last's.
     """
-    codes_C = codes_of("".join(texts))
-    ends_B = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+    codes_C, ends_B = laid_out(texts)
     kinds_C = np.empty(len(codes_C), dtype=np.uint8)
     bounds_C = np.append(0, ends_B)[bounds].tolist()
     for policy, (start, end) in zip(policies, pairwise(bounds_C), strict=True):
@@ -141,8 +140,7 @@ def letters_of(text: str) -> str:
 
 def shares_of_new(texts: Sequence[str], letters: str) -> np.ndarray:
     """Which share of each text's letters are none of these, (B,)."""
-    codes_C = codes_of("".join(texts))
-    ends_B = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+    codes_C, ends_B = laid_out(texts)
     is_letter_C = _LETTERS().take(codes_C) > 0
     is_new_C = is_letter_C & ~_known(letters).take(codes_C, mode="clip")
     nums = [np.searchsorted(np.flatnonzero(is_C), ends_B) for is_C in (is_new_C, is_letter_C)]

@@ -42,7 +42,7 @@ class FilterStage(Stage):
     """
 
     name: ClassVar[str] = "filter"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     takes: ClassVar[type[Pair]] = Pair
     gives: ClassVar[type[Pair]] = Pair
 

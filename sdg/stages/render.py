@@ -18,6 +18,7 @@ from sdg.account import RUN_LANG, slices_of
 from sdg.languages import language
 from sdg.models import ModelShare, choose
 from sdg.planning import (
+    GOLDEN,
     Budget,
     CellState,
     Spent,
@@ -37,7 +38,6 @@ from sdg.tasks import JUDGE, get_task
 from sdg.tasks.compose import compose
 from sdg.text import digest
 
-_GOLDEN = 0.6180339887498949  # steps by it spread evenly over [0, 1)
 PLAN, PLACES = "plan.json", "places.json"
 EXAMPLES = "mine"  # the stage whose output counts as accepted
 IDEA_CALLS = "infer_ideas"  # the answers that the task list was made from
@@ -319,7 +319,7 @@ def _turned(prompt: Prompt, seed: Seed, ctx: Context) -> list[str]:
 def _choose(seed: Seed, time: int, part: Planned, ctx: Context) -> Prompt:
     """By weight, and spread over the calls of one seed: they step through [0, 1) evenly."""
     start = int(digest("prompt", ctx.seed, seed.id)[:8], 16) / 2**32
-    point = (start + time * _GOLDEN) % 1 * sum(part.weights)
+    point = (start + time * GOLDEN) % 1 * sum(part.weights)
     for prompt, weight in zip(part.prompts, part.weights, strict=True):
         point -= weight
         if point < 0:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from sdg.characters import batches, codes_of
+from sdg.characters import batches, laid_out
 
 _PRIME = np.uint64(0x100000001B3)  # FNV's; what it leaves alike in high bits, `_GOLDEN` mixes
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -34,7 +34,7 @@ def count_ngrams(
 
 
 def _count(texts: Sequence[str], ngrams: tuple[int, int], feature_bits: int) -> sparse.csr_matrix:
-    codes = codes_of("".join(texts))
+    codes, ends = laid_out(texts)
     size, low, high = len(codes), *ngrams
     is_space = codes == _SPACE
     begins = is_space.copy()
@@ -43,7 +43,7 @@ def _count(texts: Sequence[str], ngrams: tuple[int, int], feature_bits: int) -> 
     start_W = np.flatnonzero(begins)
     length_W = np.diff(start_W, append=size)
     left = np.repeat(start_W + length_W, length_W) - np.arange(size)  # characters to the word's end
-    row = np.repeat(np.arange(len(texts)), np.fromiter(map(len, texts), np.int64, len(texts)))
+    row = np.repeat(np.arange(len(texts)), np.diff(ends, prepend=0))
     hashes = np.full(size, _GOLDEN)
     keys = []
     for n in range(1, high + 1):
