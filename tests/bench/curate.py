@@ -6,7 +6,7 @@ filter, dedupe, decontaminate (against 200 of the queries) and mix, as a run has
 cluster of two processors, shard by shard from disk to disk; each shard in one language, as a corpus
 of a file a language gives them (`--mixed`: every shard in all, which is dearer). No language model
 and no teacher takes part. For each size: pairs/s from the first stage's start to the last one's
-end, and the most memory that the driver and the workers held together. `--sizes 100000,1000000` for
+end, the workers' own start included, and the most memory that the driver and they held together. `--sizes 100000,1000000` for
 more; of fewer than 1,000 pairs a language, some languages have none. The last line is the speed at
 the largest size over the 3,000 pairs/s that are wanted.
 
@@ -154,8 +154,16 @@ class Clock:
         self.memory.together = 0.0
 
 
-def measure(cluster: Cluster, made: Made, num: int) -> float:
-    """One size; returns pairs/s."""
+def measure(made: Made, num: int) -> float:
+    """One size, on a cluster of its own, so that none finds what another left; returns pairs/s."""
+    cluster = Cluster(2)
+    try:
+        return _measure(cluster, made, num)
+    finally:
+        cluster.close()
+
+
+def _measure(cluster: Cluster, made: Made, num: int) -> float:
     langs = sorted(made.texts)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -206,11 +214,7 @@ def main() -> None:
     texts = {lang: mine for lang, mine in texts.items() if len(mine) >= 20}
     print(f"{len(texts)} languages")
     made = Made(texts, args.a_passage, 1 if args.mixed else max(1, SHARD_ROWS // args.a_passage))
-    cluster = Cluster(2)
-    try:
-        speeds = [measure(cluster, made, int(size)) for size in args.sizes.split(",")]
-    finally:
-        cluster.close()
+    speeds = [measure(made, int(size)) for size in args.sizes.split(",")]
     print(f"speed at the largest size over that at the smallest: {speeds[-1] / speeds[0]:.2f}")
     print(f"ratio={speeds[-1] / WANTED:.2f}")
 
