@@ -6,9 +6,9 @@ filter, dedupe, decontaminate (against 200 of the queries) and mix, as a run has
 cluster of two processors, shard by shard from disk to disk; each shard in one language, as a corpus
 of a file a language gives them (`--mixed`: every shard in all, which is dearer). No language model
 and no teacher takes part. For each size: pairs/s from the first stage's start to the last one's
-end, the workers' own start included, and the most memory that the driver and they held together. `--sizes 100000,1000000` for
-more; of fewer than 1,000 pairs a language, some languages have none. The last line is the speed at
-the largest size over the 3,000 pairs/s that are wanted.
+end, the workers' own start included, and the most memory that the driver and they held together.
+`--sizes 100000,1000000` for more; of fewer than 1,000 pairs a language, some languages have none.
+The last line is the speed at the largest size over the 3,000 pairs/s that are wanted.
 
 DATA is a folder with Parquet files of a column `text`, one a language; without it the bundled corpus.
 """
