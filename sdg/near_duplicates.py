@@ -2,7 +2,8 @@
 
 Two texts are near when the Jaccard similarity of their shingle sets is at least a threshold. Texts
 that agree in a band (see sdg/sketches.py) are compared by their sets, so that no pair is reported
-that is not near. Sets and bands lie in files: memory holds a part of one band at a time.
+that is not near. Sets and bands lie in files: memory holds the keys of one band, 8 bytes a text,
+and the sets that are being compared.
 """
 
 import mmap
@@ -43,7 +44,8 @@ class NearDuplicates:
         """Texts, numbered on from those added before."""
         self._sizes.append(sketches.sizes_N)
         self.num += len(sketches.sizes_N)
-        for name, values in (("sets", sketches.hashes), ("bands", sketches.keys_NB)):
+        # Keys band by band, for one band is read at a time.
+        for name, values in (("sets", sketches.hashes), ("bands", sketches.keys_NB.T)):
             with (self._folder / name).open("ab") as file:
                 values.tofile(file)
 
@@ -59,9 +61,8 @@ class NearDuplicates:
         sizes = np.concatenate(self._sizes)
         num = np.int64(max(1, len(sizes)))
         checked, near = np.empty(0, np.int64), [np.empty(0, np.int64)]
-        keys_NB = numbers_in(self._folder / "bands", self.bands)
         with _Sets(self._folder / "sets", sizes) as sets:
-            for keys in keys_NB.T:
+            for keys in map(self._keys, range(self.bands)):
                 compared = [checked]
                 for places in _parts(keys.__getitem__, len(keys)):
                     places = places[sizes[places] > 0]
@@ -77,6 +78,15 @@ class NearDuplicates:
                 checked = np.sort(np.concatenate(compared))
         found = np.unique(np.concatenate(near))
         return np.stack([found // num, found % num], axis=1)[np.argsort(found % num, kind="stable")]
+
+    def _keys(self, band: int) -> np.ndarray:
+        """The keys of a band, (N,) uint64."""
+        all_keys = numbers_in(self._folder / "bands", 1).ravel()
+        start, found = 0, [all_keys[:0]]
+        for sizes in self._sizes:
+            found.append(all_keys[start + band * len(sizes) :][: len(sizes)])
+            start += self.bands * len(sizes)
+        return np.concatenate(found)
 
     def _are_near(self, sets: "_Sets", left: np.ndarray, right: np.ndarray) -> np.ndarray:
         small, large = np.sort(np.stack([sets.sizes[left], sets.sizes[right]]), axis=0)

@@ -32,9 +32,11 @@ class Rough:
         for theirs, ours in _WIDER:
             wider = wider.replace(theirs, ours)
         self._compiled: re.Pattern[bytes] = re2.compile(f"(?m){wider}")
+        if self._compiled.search(b""):
+            raise ValueError(f"{pattern}: is found in an empty text, so in every text")
 
     def hits(self, texts: Sequence[str]) -> list[bool]:
-        """For each text whether the pattern may be in it; it is read once, with the others."""
+        """For each text whether the pattern may be in it. All texts are read as one, once."""
         return [hit for batch in batches(texts) for hit in self._of_batch(batch)]
 
     def _of_batch(self, texts: Sequence[str]) -> list[bool]:

@@ -199,9 +199,11 @@ class Runner:
         is removed. Returns the folder that it is in. Call `check_fingerprints` before."""
         prepared = place.prepared(self.run_dir)
         marker = prepared.folder / "prepared.json"
+        survey = place.survey()
         if marker.exists():
+            if survey:  # a kill may have left it
+                remove_folder(survey.store(self.run_dir).folder)
             return self._job(place, inputs).ctx.dir
-        survey = place.survey() if cluster else None
         started = time.monotonic()
         if survey and cluster:
             found = self._run_stage(survey, inputs, cluster).output

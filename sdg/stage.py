@@ -171,8 +171,9 @@ class Stage(BaseModel, ABC):
     speed_only: ClassVar[frozenset[str]] = frozenset()
 
     def survey(self) -> "Stage | None":
-        """Optional: a stage that is run before `prepare`, on the same input and all workers, and
-        what it gives is in `Inputs.earlier` then; without a cluster, `prepare` does without."""
+        """Optional: a stage that is run on each of the input's shards, on all workers, before
+        `prepare`. What it gives is in `Inputs.earlier` then, by its name, and removed after.
+        Without a cluster there is none, and `prepare` does without."""
         return None
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
@@ -222,7 +223,9 @@ class Stage(BaseModel, ABC):
     def fingerprint(self) -> dict[str, Any]:
         """What the stage's output depends on, beside its input, seed and language."""
         settings = self.model_dump(mode="json", exclude=set(self.speed_only))
-        return {"stage": self.name, "version": self.version, **settings}
+        survey = self.survey()
+        surveyed = {"survey": survey.fingerprint()} if survey else {}
+        return {"stage": self.name, "version": self.version, **settings, **surveyed}
 
 
 def split(

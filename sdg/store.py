@@ -1,6 +1,7 @@
 """A stage's folder: shards written atomically, a manifest line last, bad rows kept aside.
 
     <stage>/stage.json            fingerprint, and what it is made of
+    <stage>/<survey>/             the same of a stage that is run before `Stage.prepare`
     <stage>/prepared/             files of `Stage.prepare`, valid once prepared.json stands
     <stage>/kept/<shard>.parquet  output rows
     <stage>/dropped/<shard>.parquet  input rows with a `reason` and a `detail`

@@ -132,6 +132,17 @@ def test_no_two_near_ones_stay_and_none_goes_for_one_that_goes(
             assert text >= num_given and near_to[kept] < 0 and (kept, text) in pairs
 
 
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=20), st.data())
+def test_first_of_equals_among_some_rows(
+    digests: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    rows = sorted(data.draw(st.sets(st.sampled_from(range(len(digests)))))) if digests else []
+    mine = [digests[row] for row in rows]
+    every = np.array(digests, np.uint64).reshape(-1, 2)
+    found = first_of_equals(every, np.array(rows, np.int64))
+    assert found.tolist() == [mine.index(one) for one in mine]
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=20))
 def test_first_of_equals(digests: list[tuple[int, int]]) -> None:
     large = np.array(digests, np.uint64).reshape(-1, 2) * np.uint64(2**63)

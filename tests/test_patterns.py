@@ -76,3 +76,8 @@ def test_leaks(text: str, is_leak: bool) -> None:
 def test_boilerplate_is_counted() -> None:
     assert BOILERPLATE.count(fold("Política de Privacidad. Все права защищены. 版权所有")) == 3
     assert BOILERPLATE.count(fold("a policy of privacy; the rights are ours")) == 0
+
+
+def test_what_an_empty_text_has_is_no_pattern_to_look_for() -> None:
+    with pytest.raises(ValueError, match="found in an empty text"):
+        Rough("x*")

@@ -17,7 +17,7 @@ from sdg.runner import Runner, StageReport, check_fingerprints, placed, publish
 from sdg.schema import Row, to_table
 from sdg.stage import NO_INPUT, Context, Group, Inputs, Resources, Result, Shard, Stage, split
 from sdg.storage import path_of
-from sdg.store import Done, StageStore
+from sdg.store import Done, StageStore, write_table
 from tests.object_store import bucket
 
 
@@ -245,6 +245,9 @@ def test_a_survey_is_run_before_prepare_and_removed_after(
         with pytest.raises(UserError, match="not yet"):
             run(folder, cluster, *stages)
         assert len(list(folder.glob("stages/2-surveyed/even/kept/*"))) == 4
+    assert run(folder, cluster, *stages) == [38, 39]
+    left = folder / "stages/2-surveyed/even/kept/00000.parquet"
+    write_table(left, pa.table({}))  # as a kill leaves it, at the end
     assert run(folder, cluster, *stages) == [38, 39]
     assert len(list(marks.glob("0*"))) == 4  # once a shard, over both attempts
     assert not list(folder.glob("stages/2-surveyed/even/**/*.parquet"))

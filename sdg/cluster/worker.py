@@ -78,9 +78,11 @@ class Worker:
         _see(job)
         with self._lock:
             self._put_away()
-        attempt = job.prepare()
-        _give_back()
-        return attempt
+        try:
+            return job.prepare()
+        finally:
+            gc.collect()  # what is left in cycles would be kept for good, by `_open`
+            _give_back()
 
     def run(self, job: Job, shard: str, workers: Sequence[Any]) -> Done:
         """The stage's work on a shard. `workers` are all of the pool, this one too: each answers
@@ -134,8 +136,9 @@ class Worker:
         with self._lock:
             if self._job is None or self._job.ctx != job.ctx:
                 self._put_away()  # should open() fail, nothing is left half-open
-                # What is there now, modules and tables, stays. Looked through again and again, as a
-                # shard's rows are made, it would take five times as long as making them.
+                # What is there now, modules and tables, stays to the end. Looked through again and
+                # again, as a shard's rows are made, it would take five times as long as making
+                # them. What is opened is let go of, cycles too, so it is not frozen.
                 gc.freeze()
                 self._state = job.stage.open(job.ctx)
                 self._job = job

@@ -17,7 +17,10 @@ from sdg.prompting import Prompt
 
 
 class OpenAIEngine(OpenAISettings):
-    """An endpoint, asked by OpenAI's SDK, which takes .7 s to import: not in runs without one."""
+    """An endpoint and how to ask it. `base_url` "" is $OPENAI_BASE_URL, or else OpenAI's own.
+
+    OpenAI's SDK takes .7 s to import, so what needs it is imported when a run needs it.
+    """
 
     def check(self, prompts: Sequence[Prompt], lang: str) -> None:
         from sdg.engines.endpoint import check_model

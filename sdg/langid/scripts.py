@@ -149,12 +149,18 @@ def shares_of_new(texts: Sequence[str], letters: str) -> np.ndarray:
     return shares_B
 
 
+@lru_cache(maxsize=1)
+def _capitals() -> dict[str, str]:
+    """Letters that are written otherwise when small, and how: İ by two characters."""
+    return {one: one.lower() for one in _every_letter() if one.lower() != one}
+
+
 @lru_cache(maxsize=256)
 def _known(letters: str) -> np.ndarray:
-    """By code point, up to one beyond all of them: is it one of these small letters, or its
-    capital?"""
-    every = [form for one in letters for form in (one, one.upper(), one.title()) if len(form) == 1]
-    codes = codes_of("".join(form for form in every if form.lower() in letters))
+    """By code point, up to one beyond all of them: is it one of these small letters, or written
+    small with them?"""
+    capitals = (one for one, small in _capitals().items() if set(small) <= set(letters))
+    codes = codes_of("".join([*letters, *capitals]))
     known = np.zeros(int(codes.max(initial=0)) + 2, dtype=bool)
     known[codes] = True
     return known

@@ -44,7 +44,7 @@ WRONG_LANGUAGE = "wrong_language"
 
 MIN_WEIGHT = 12  # below it a text is accepted unverified; in letters, as `sdg.text.weight` has it
 ENOUGH = 160  # characters, in which a text that is long enough has shown it
-BATCH_BYTES = 600_000  # of text scored at once: 70 MB of working memory
+BATCH_BYTES = 600_000  # of text scored at once: some 70 MB of working memory at most
 # A stranger's lead, over the square root of the text's bytes; more by so much over its n-grams, for
 # of a few the sisters of the language (Venetian, Bulgarian) may explain all.
 STRANGER, STRANGER_SHORT = 0.65, 28.0

@@ -10,6 +10,11 @@ What earlier rounds accepted, and what `against` names, comes first and stays. I
 pair goes as well if its query alone was asked before: another call that asks what was asked already
 is not what the round was made for.
 
+All rows are compared with all in one worker. What of them is compared is found out before, shard
+by shard and on all workers, by the sketch stage; of rows that are given (earlier rounds, `against`)
+by that worker itself.
+
+    <stage>/sketch/                    the sketches, until `prepare` is through
     <stage>/prepared/<shard>.parquet   each row's reason, and the id of the row it duplicates
 """
 
@@ -297,11 +302,12 @@ class _Rows:
     def verdicts(self) -> Iterator[pa.Table]:
         """For each shard of the input a table of `reason` and `twin`, null where a row stays."""
         wanted = np.unique(self._twins[self._twins >= 0])
-        found = [pa.array([], pa.string())]
+        found = [pa.array([], pa.large_string())]  # of a large run more than 2 GiB
         for start, table in self.tables(["id"]):
             low, high = np.searchsorted(wanted, [start, start + table.num_rows])
-            found += table["id"].take(pa.array(wanted[low:high] - start)).chunks
-        ids = pa.chunked_array(found)
+            mine = table["id"].take(pa.array(wanted[low:high] - start))
+            found += mine.cast(pa.large_string()).chunks
+        ids = pa.concat_arrays(found)
         names = pa.array([reason or None for reason in REASONS], pa.string())
         end = self.num_given
         for size in self._sizes[-1]:
@@ -309,7 +315,7 @@ class _Rows:
             twins = self._twins[start:end]
             places = pa.array(np.searchsorted(wanted, twins), mask=twins < 0)
             reasons = names.take(pa.array(self.codes[start:end]))
-            yield pa.table({"reason": reasons, "twin": ids.take(places)})
+            yield pa.table({"reason": reasons, "twin": ids.take(places).cast(pa.string())})
 
     def _drop(self, how: str, side: str, rows: np.ndarray, twins: np.ndarray) -> None:
         own = rows >= self.num_given

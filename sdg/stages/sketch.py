@@ -1,7 +1,7 @@
 """sketch: what dedupe compares pairs by, found out shard by shard, on all workers.
 
-dedupe itself compares all rows with all, in one worker, and reads no text: what it needs of the
-texts is made here, hashes of their canonical forms and sketches that tell near ones.
+That is hashes of canonical forms, and sketches that tell near texts. It is no stage of a profile's:
+it is dedupe's survey, and what it gives is gone when dedupe has compared it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from sdg.canonical import canonical_hashes
 from sdg.schema import Pair, Row, arrow_schema
 from sdg.sketches import Sketcher, Sketches
-from sdg.stage import Context, Inputs, Result, Shard, Stage, split
+from sdg.stage import Context, Inputs, Result, Shard, Stage, dropped_rows
 from sdg.storage import read_table
 
 Side = Literal["query", "positive", "document"]
@@ -51,9 +51,12 @@ class SketchStage(Stage):
     characters: int
     sides: tuple[Side, ...]
 
+    def load(self, name: str, inputs: Inputs, ctx: Context) -> pa.Table:
+        return inputs.read(name, list(SIDES))
+
     def run(self, shard: Shard, ctx: Context, state: Any) -> Result:
         num = shard.table.num_rows
-        return Result(self.of(shard.table), split(shard.table, [None] * num).dropped, num)
+        return Result(self.of(shard.table), dropped_rows(shard.table, [None] * num), num)
 
     def slices(self, table: pa.Table, ctx: Context) -> pa.Table:
         """A sketch is of no language, so pairs are counted here without theirs."""
@@ -97,9 +100,16 @@ class SketchStage(Stage):
 
 
 def _of_distinct(texts: Sequence[str], asked: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of canonical forms (N, 2) uint64, and where each text that is asked for (by turns, as
-    `asked` has it) stands first, -1 of others. Most documents are the positive of the same pair, or
-    of the one before; a text that is there again is looked at once."""
+    """Hashes of canonical forms (N, 2) uint64, and where each text stands first among those that
+    are asked for, -1 of others.
+
+    Most documents are the positive of the same pair, or of the one before: a text that is there
+    again is looked at once.
+
+    Args:
+        texts: positives and documents by turns.
+        asked: whether positives are, and documents.
+    """
     firsts: dict[str, int] = {}
     numbers: dict[str, int] = {}
     at, number_of = np.full(len(texts), -1), np.empty(len(texts), np.int64)
@@ -128,7 +138,8 @@ def queries_of(table: pa.Table, rows: np.ndarray, bands: int) -> Sketches:
 
 
 def texts_of(table: pa.Table, rows: np.ndarray, sides: Sequence[str], bands: int) -> Sketches:
-    """The sketches of texts of sketched pairs: of each row (T,), the side beside it."""
+    """The sketches of T texts of sketched pairs: the first is the side `sides[0]` of the row
+    `rows[0]`, and so on."""
     num = table.num_rows
     at = np.stack([table[f"{side}_at"].to_numpy() for side in SIDES[1:]], axis=1)
     places = at[rows, [SIDES.index(side) - 1 for side in sides]]

@@ -2,13 +2,23 @@
 
 import gc
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
+
+import pytest
 
 from sdg.cluster.worker import Job, Worker
 from sdg.schema import Pair
 from sdg.stage import Context, Inputs, Result, Shard, Stage
 from sdg.store import StageStore
+
+
+@pytest.fixture(autouse=True)
+def unfrozen() -> Iterator[None]:
+    """The tests after these look through all that is there, as before."""
+    yield
+    gc.unfreeze()
 
 
 class Held:
@@ -24,6 +34,10 @@ class Holding(Stage):
     gives = Pair
     opened: ClassVar[list[Any]] = []
     living: ClassVar[list[int]] = []
+    prepared: ClassVar[list[Any]] = []
+
+    def prepare(self, inputs: Inputs, ctx: Context) -> None:
+        self.prepared.append(weakref.ref(Held()))
 
     def open(self, ctx: Context) -> Held:
         self.living.append(sum(held() is not None for held in self.opened))
@@ -43,4 +57,18 @@ def test_one_stages_state_is_gone_before_the_next_is_opened(tmp_path: Path) -> N
     assert Holding.living == [0, 0, 0]
     worker.close()
     assert all(held() is None for held in Holding.opened)
-    assert gc.get_freeze_count() == 0
+
+
+def test_what_prepare_leaves_in_a_cycle_is_gone_before_what_is_there_is_kept(
+    tmp_path: Path,
+) -> None:
+    worker = Worker([])
+    ctx = Context(langs=("sw",), seed=0, dir=tmp_path)
+    job = Job(Holding(), ctx, StageStore(tmp_path), Inputs((), lambda *_: None))
+    worker._open(job)
+    state = Holding.opened[-1]
+    worker.prepare(job)
+    assert state() is None  # the stage before is let go of
+    worker._open(job)
+    worker.close()
+    assert all(held() is None for held in (*Holding.opened, *Holding.prepared))

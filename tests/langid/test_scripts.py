@@ -91,3 +91,14 @@ def test_share_of_letters_that_are_new(texts: list[str]) -> None:
 @given(TEXTS)
 def test_letters_are_all_letters_and_marks(text: str) -> None:
     assert letters_of(text) == "".join(regex.findall(r"[\p{L}\p{M}]", text)).lower()
+
+
+def test_capitals_are_known_by_their_small_letters() -> None:
+    # Some are small letters of two characters, or those of another capital too.
+    letters = letters_of("istanbul ili İstanbul kelvin große")
+    assert shares_of_new(["İSTANBUL İLİ", "\u212aELVIN", "GRO\u1e9eE"], letters).tolist() == [
+        0,
+        0,
+        0,
+    ]
+    assert shares_of_new(["Ж", "İ"], "abc").tolist() == [1, 1]

@@ -12,10 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import csr_matrix
 
 from sdg.errors import UserError
-from sdg.near_vectors import near_vectors
 from sdg.runner import Placed, Runner, check_fingerprints
 from sdg.schema import Example, Pair, to_table
 from sdg.stage import ACCEPTED, Context, Inputs
@@ -128,6 +126,23 @@ def outcome(
     results = run_stage(stage, sharded(pairs, Pair, *sizes), earlier=before)
     rows = [row for name in sorted(results) for row in results[name].dropped.to_pylist()]
     return {row["id"]: (row["reason"], row["detail"]) for row in rows}
+
+
+@pytest.mark.parametrize("near", [(), ("query",), ("pair",), ("document",), ("pair", "document")])
+def test_sketches_made_before_say_the_same(near: tuple[str, ...]) -> None:
+    rng = random.Random(11)
+    texts = [text for _ in range(12) for text in variants(rng, 30, 4)]
+    rows = [
+        make_pair(rng.choice(texts), rng.choice(texts), document=rng.choice(texts), id=str(i))
+        for i in range(300)
+    ]
+    shards = sharded(rows, Pair, 70, 0, 110)
+    stage = DedupeStage.model_validate({"near": near})
+    sketches = {"sketch": {name: stage.survey().of(table) for name, table in shards.items()}}
+    before = run_stage(stage, shards, earlier=sketches)
+    alone = run_stage(stage, shards)
+    assert all(before[name].dropped.equals(alone[name].dropped) for name in shards)
+    assert len(reasons(alone)) > 40 * bool(near)
 
 
 LONG = " ".join(f"neno{i} la maandishi" for i in range(20))
@@ -373,20 +388,6 @@ def test_what_means_the_same_by_the_teacher_goes(side: str) -> None:
     assert {row: twin for row, (_, twin) in found.items()} == expected
     whys = {f"semantic_{side}", f"semantic_{side}_of_earlier_round"}
     assert {why for why, _ in found.values()} == whys
-
-
-@given(
-    st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=3, max_size=3), max_size=20)
-)
-def test_near_vectors_are_those_of_every_two(rows: list[list[float]]) -> None:
-    vectors = np.array(rows, np.float64).reshape(-1, 3)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = vectors / np.where(lengths, lengths, 1)
-    expected = {
-        (i, j) for j in range(len(rows)) for i in range(j) if vectors[i] @ vectors[j] >= 0.9 - 1e-9
-    }
-    for form in (vectors.astype(np.float32), csr_matrix(vectors.astype(np.float32))):
-        assert {(int(i), int(j)) for i, j in near_vectors(form, 0.9)} == expected
 
 
 def test_numbers_of_many_texts_are_told_apart() -> None:
