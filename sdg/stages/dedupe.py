@@ -106,13 +106,18 @@ class DedupeStage(Stage):
 
     def survey(self) -> SketchStage:
         """The stage that sketches each shard, before."""
-        queries: list[Side] = ["query"] if self._near_pairs or "query" in self.near else []
+        queries: list[Side] = ["query"] if self._near_queries else []
         return SketchStage(
             threshold=self.similarity,
             words=self.words,
             characters=self.characters,
             sides=(*queries, *self._near_texts),
         )
+
+    @property
+    def _near_queries(self) -> bool:
+        """Whether queries are compared, by themselves or as sides of pairs."""
+        return "query" in self.near or "pair" in self.near
 
     @property
     def _near_pairs(self) -> bool:
@@ -145,7 +150,7 @@ class DedupeStage(Stage):
         for start, table in rows.sketches():
             numbers = numbers_NS[start : start + table.num_rows]
             living = np.flatnonzero(rows.codes[start : start + table.num_rows] == 0)
-            if self._near_pairs or "query" in self.near:
+            if self._near_queries:
                 queries.add(queries_of(table, living, queries.bands))
             # They are numbered as they first come.
             fresh = np.flatnonzero(numbers.ravel() >= texts.num)
