@@ -54,7 +54,7 @@ def table(classes: Mapping[str, int]) -> Callable[[], np.ndarray]:
     def make() -> np.ndarray:
         values = np.zeros(NUM_CODES, np.uint8)
         for codes in _ASSIGNED:
-            every = "".join(map(chr, codes))
+            every = text_of(np.arange(codes.start, codes.stop, dtype=np.uint32))
             for pattern, value in classes.items():
                 for match in regex.finditer(f"(?:{pattern})+", every, regex.V1):
                     values[codes.start + match.start() : codes.start + match.end()] = value

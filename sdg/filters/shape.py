@@ -1,14 +1,13 @@
 """Texts that are too short, too long, or say the same over and over."""
 
 from collections import Counter
-from collections.abc import Iterable
 from functools import lru_cache
 
 from pydantic import Field
 
 from sdg.filters.base import Candidate, FilterConfig, reasons
 from sdg.filters.texts import SHORT, Text
-from sdg.text import canonical, sentence_parts, sentences
+from sdg.text import canonical, sentence_parts
 
 
 class LengthConfig(FilterConfig):
@@ -64,7 +63,8 @@ def repetition(row: Candidate, config: RepetitionConfig) -> str | None:
 
     Gopher's repetition rules (arXiv 2112.11446, table A1) count words and lines; here the n-grams
     are of letters, marks and digits, for Thai, Burmese, Khmer and Chinese have no words to split
-    at, and sentences are the lines, for a row's text has no other.
+    at, and sentences are the lines, for a row's text has no other; in Thai, whose sentences only a
+    model tells apart, what stands between spaces.
     """
     pair = row.pair
     repeat = _repeats(row.query, pair.query_lang, config) or _repeats(
@@ -91,15 +91,6 @@ def _repeats(side: Text, lang: str, config: RepetitionConfig) -> bool:
 @lru_cache(maxsize=512)  # sentences are dear, and a document's pairs come one after the other
 def _repeats_lines(text: str, lang: str, least: float) -> bool:
     """Whether such a share of a text's letters is in sentences that stand in it before."""
-    # Parts of a sentence that is there twice are there twice too.
-    return (
-        _said_before(sentence_parts(text, lang)) >= least
-        and _said_before(sentences(text, lang)) >= least
-    )
-
-
-def _said_before(pieces: Iterable[str]) -> float:
-    """Share of the letters that are in pieces that stand there before."""
-    lines = [canonical(piece) for piece in pieces]
+    lines = [canonical(piece) for piece in sentence_parts(text, lang)]
     total = sum(map(len, lines))
-    return 1 - sum(map(len, set(lines))) / total if total else 0.0
+    return total - sum(map(len, set(lines))) >= least * total > 0
