@@ -179,6 +179,9 @@ class Stage(BaseModel, ABC):
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
         """Optional work over the whole set, once, that leaves files in `ctx.dir`."""
 
+    def warm(self) -> None:
+        """Optional: load what any input wants, where a worker waits while another prepares."""
+
     @property
     def prepares_once(self) -> bool:
         """Whether `prepare` makes the same in every round: then the first round's serves all."""

@@ -80,6 +80,19 @@ class EvenStage(Stage):
         return result
 
 
+class WaitingStage(EvenStage):
+    """Its `prepare` waits until a worker that waits for it has made ready."""
+
+    def warm(self) -> None:
+        Path(self.marks, f"warm.{os.getpid()}").touch()
+
+    def prepare(self, inputs: Inputs, ctx: Context) -> None:
+        Path(self.marks, f"prepare.{os.getpid()}").touch()
+        deadline = time.monotonic() + 60
+        while not [*Path(self.marks).glob("warm.*")] and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
 class Silent:
     """A display that shows nothing."""
 
@@ -251,6 +264,14 @@ def test_a_survey_is_run_before_prepare_and_removed_after(
     assert run(folder, cluster, *stages) == [38, 39]
     assert len(list(marks.glob("0*"))) == 4  # once a shard, over both attempts
     assert not list(folder.glob("stages/2-surveyed/even/**/*.parquet"))
+
+
+def test_workers_make_ready_while_another_prepares(
+    tmp_path: Path, marks: Path, cluster: Cluster
+) -> None:
+    assert run(tmp_path / "r", cluster, CountStage(), WaitingStage(marks=str(marks))) == EVEN
+    warm, prepared = ({p.suffix for p in marks.glob(w)} for w in ("warm.*", "prepare.*"))
+    assert warm and len(prepared) == 1 and not warm & prepared
 
 
 def test_a_shard_that_kills_every_worker_stops_the_run(

@@ -52,12 +52,16 @@ class Pool:
             self._start()
 
     def prepare(self, job: Job) -> str:
-        """Run a stage's `prepare` in one worker, so that the driver stays small."""
+        """Run a stage's `prepare` in one worker, so that the driver stays small; the others make
+        ready meanwhile."""
         attempts = 0
         while True:
             self._wait_for_one(job)
             worker = next(iter(self._workers))
             attempts += 1
+            for other in self._all():
+                if other is not worker:
+                    other.warm.remote(job.stage)
             try:
                 attempt: str = ray.get(worker.prepare.remote(job))
                 return attempt
@@ -120,9 +124,13 @@ class Pool:
         """Let the workers free what they hold, then end them."""
         closing = [worker.close.remote() for worker in self._workers]
         ray.wait(closing, num_returns=len(closing), timeout=30)
-        for worker in [*self._workers, *(start.worker for start in self._starting.values())]:
+        for worker in self._all():
             ray.kill(worker)
         self._workers, self._starting = {}, {}
+
+    def _all(self) -> list[Any]:
+        """The workers, those that are starting too."""
+        return [*self._workers, *(start.worker for start in self._starting.values())]
 
     def _start(self) -> None:
         wanted = self._resources

@@ -84,6 +84,10 @@ class Worker:
             gc.collect()  # what is left in cycles would be kept for good, by `_open`
             _give_back()
 
+    def warm(self, stage: Stage) -> None:
+        """While another prepares: the stage's modules are here by now, and what else it names."""
+        stage.warm()
+
     def run(self, job: Job, shard: str, workers: Sequence[Any]) -> Done:
         """The stage's work on a shard. `workers` are all of the pool, this one too: each answers
         for its own parts of what the stage holds in parts."""

@@ -19,7 +19,9 @@ from sdg.filters import (
     unverified,
 )
 from sdg.filters.base import Check
+from sdg.filters.texts import look_at
 from sdg.langid import Verifier
+from sdg.langid.features import background
 from sdg.schema import Pair
 from sdg.stage import NO_INPUT, Context, Inputs, Result, Shard, Stage, split
 
@@ -42,7 +44,7 @@ class FilterStage(Stage):
     """
 
     name: ClassVar[str] = "filter"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     takes: ClassVar[type[Pair]] = Pair
     gives: ClassVar[type[Pair]] = Pair
 
@@ -74,6 +76,13 @@ class FilterStage(Stage):
         """Fit the verifier of languages on the run's passages."""
         if "language" in self.filters:
             Verifier.fit(_samples(inputs.earlier)).save(ctx.dir / VERIFIER)
+
+    def warm(self) -> None:
+        """The model of languages and the tables of characters, a second's work."""
+        if "language" in self.filters:
+            background()
+        any_text = look_at(["a"])["a"]
+        _ = any_text.tally, any_text.repeats, any_text.canonical
 
     def open(self, ctx: Context) -> Verifier | None:
         return Verifier.load(ctx.dir / VERIFIER) if "language" in self.filters else None
