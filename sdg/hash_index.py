@@ -7,6 +7,7 @@ import numpy as np
 
 _PARTS = 64  # by the hashes' first bits, each sorted by itself
 _SHIFT = np.uint64(58)
+_MOST_BITS = 24  # of a hash, by which most that are not there are told
 _PAIR = np.dtype([("hash", np.uint64), ("owner", np.uint32)])
 
 
@@ -55,11 +56,12 @@ class HashIndex:
     """Looks hashes up in what a writer finished."""
 
     def __init__(self, folder: Path) -> None:
-        empty = not (folder / "hashes").stat().st_size
-        self._hashes, self._owners = (
-            np.empty(0, kind) if empty else np.memmap(folder / name, kind, "r")
-            for name, kind in (("hashes", np.uint64), ("owners", np.uint32))
-        )
+        self._hashes = _mapped(folder / "hashes", np.uint64)
+        self._owners = _mapped(folder / "owners", np.uint32)
+        bits = min(_MOST_BITS, len(self).bit_length() + 4)
+        self._shift = np.uint64(64 - bits)
+        self._begins = np.zeros(1 << bits, bool)  # with which first bits there is a hash
+        self._begins[self._hashes >> self._shift] = True
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -67,8 +69,13 @@ class HashIndex:
     def owners(self, hashes: np.ndarray) -> np.ndarray:
         """Whom each hash belongs to (S,) int64, -1 where nobody has it."""
         found = np.full(len(hashes), -1, np.int64)
-        if len(self):
-            places = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
-            there = self._hashes[places] == hashes
-            found[there] = self._owners[places[there]]
+        maybe = np.flatnonzero(self._begins.take(hashes >> self._shift))
+        asked = hashes[maybe]
+        places = np.minimum(np.searchsorted(self._hashes, asked), len(self) - 1)
+        there = self._hashes[places] == asked
+        found[maybe[there]] = self._owners[places[there]]
         return found
+
+
+def _mapped(path: Path, kind: type) -> np.ndarray:
+    return np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)

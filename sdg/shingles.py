@@ -72,31 +72,44 @@ def shingles(texts: Sequence[str], words: int = WORDS, characters: int = CHARACT
 def _of_batch(texts: Sequence[str], words: int, characters: int) -> Shingles:
     units, dense, ends = _units(texts)
     counts = np.diff(ends, prepend=0)
-    if dense is None and counts.min(initial=words) >= words:
-        return _of_words(units, counts, ends, words)
-    wanted = np.full(len(units), words) if dense is None else np.where(dense, characters, words)
+    hashes = np.empty(len(units), np.uint64)
+    of_words = runs(units, words)
+    hashes[: len(of_words)] = of_words
+    wanted = np.full(len(units), words)
+    if dense is not None:
+        of_characters = runs(units, characters)
+        np.copyto(hashes[: len(of_characters)], of_characters, where=dense[: len(of_characters)])
+        wanted[dense] = characters
     left = np.repeat(ends, counts) - np.arange(len(units))  # units to the text's end
     whole = left >= wanted
-    whole[(ends - counts)[counts > 0]] = True
-    sizes = np.minimum(wanted, left)
-    hashes = units * _ODD[0]
-    for step in range(1, int(sizes.max(initial=1))):
-        following = units[step:] * _ODD[step % len(_ODD)]
-        following[sizes[:-step] <= step] = 0
-        hashes[:-step] += following
+    first = (ends - counts)[counts > 0]
+    short = first[~whole[first]]
+    hashes[short] = _short_runs(units, short, left[short])
+    whole[short] = True
     number = np.concatenate([[0], np.cumsum(whole)])
     return Shingles(hashes[whole], number[np.concatenate([[0], ends])])
 
 
-def _of_words(units: np.ndarray, counts: np.ndarray, ends: np.ndarray, words: int) -> Shingles:
-    """The common case: nothing but words, and enough of them in every text."""
-    hashes = units * _ODD[0]
-    for step in range(1, words):
-        hashes[:-step] += units[step:] * _ODD[step % len(_ODD)]
-    whole = np.ones(len(units), bool)
-    for step in range(1, words):
-        whole[ends - step] = False  # would reach into the next text
-    return Shingles(hashes[whole], np.concatenate([[0], np.cumsum(counts - words + 1)]))
+def runs(values: np.ndarray, size: int) -> np.ndarray:
+    """Hashes (max(0, V - size + 1),) uint64 of all runs of so many values (V,): polynomials of
+    them, modulo 2^64. Two runs make one of twice the size."""
+    hashes, done = values.astype(np.uint64), 1
+    for bit in f"{size:b}"[1:]:
+        hashes = hashes[:-done] * np.uint64(pow(_BASE, done, 2**64)) + hashes[done:]
+        done *= 2
+        if bit == "1":
+            hashes = hashes[:-1] * np.uint64(_BASE) + values[done:]
+            done += 1
+    return hashes
+
+
+def _short_runs(values: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The same hashes of runs of any sizes (R,); meant for few."""
+    hashes = values[starts]
+    for step in range(1, int(sizes.max(initial=1))):
+        longer = np.flatnonzero(sizes > step)
+        hashes[longer] = hashes[longer] * np.uint64(_BASE) + values[starts[longer] + step]
+    return hashes
 
 
 def _units(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -143,9 +156,6 @@ def _mix(hashes: np.ndarray) -> np.ndarray:
 def odd_numbers(first: int, num: int) -> np.ndarray:
     """Odd numbers (num,) uint64 without a pattern, the same on every machine: factors of hashes."""
     return _mix(np.arange(first, first + num, dtype=np.uint64)) | np.uint64(1)
-
-
-_ODD = odd_numbers(1, 64)
 
 
 @lru_cache(maxsize=2)

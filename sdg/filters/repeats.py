@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from sdg.characters import batches, laid_out, table
+from sdg.shingles import runs
 from sdg.text import HALVES
 
 _SHORT, _LONG = 5, 8  # characters of the two sizes of n-grams
-_BASE = 0x9E3779B97F4A7C15  # of the polynomials; odd
 _BUCKET_BITS = 6  # a text's words are counted in so many buckets
+_SPREAD = np.uint32(0x9E3779B9)  # over the buckets
 _space = table({r"[\s\x1c-\x1f]": 1})  # where `str.split` splits
 
 
@@ -57,7 +58,7 @@ def _of_batch(texts: Sequence[str], is_short_N: np.ndarray) -> list[Repeats]:
 
 def _shares(codes_L: np.ndarray, letters_N: np.ndarray, size: int) -> np.ndarray:
     """Share (N,) of each text's n-grams that stand in it before."""
-    hashes_G = _hashes(codes_L, size)
+    hashes_G = runs(codes_L, size)
     grams_N = np.maximum(letters_N - size + 1, 0)  # those that reach into the next text left out
     starts_N = np.cumsum(letters_N) - letters_N
     several = np.flatnonzero(grams_N > 1)
@@ -70,20 +71,6 @@ def _shares(codes_L: np.ndarray, letters_N: np.ndarray, size: int) -> np.ndarray
     return shares_N
 
 
-def _hashes(codes_L: np.ndarray, size: int) -> np.ndarray:
-    """Polynomials of all n-grams, one that begins at each code point but the last few.
-
-    Two of so many characters make one of twice as many.
-    """
-    hashes, done = codes_L.astype(np.uint64), 1
-    while 2 * done <= size:
-        hashes = hashes[:-done] * np.uint64(pow(_BASE, done, 2**64)) + hashes[done:]
-        done *= 2
-    for place in range(done, size):
-        hashes = hashes[:-1] * np.uint64(_BASE) + codes_L[place:]
-    return hashes
-
-
 def _words(codes_J: np.ndarray, ends_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How many words each text has (N,), and how many of them may be one (N,): so many begin with
     the same two characters, or with such as share their bucket."""
@@ -92,9 +79,7 @@ def _words(codes_J: np.ndarray, ends_N: np.ndarray) -> tuple[np.ndarray, np.ndar
     if not is_space_J[0]:
         starts_W = np.append(0, starts_W)
     seconds_W = np.where(is_space_J[starts_W + 1], 0, codes_J[starts_W + 1])
-    buckets_W = ((codes_J[starts_W] * 31 + seconds_W) * np.uint32(_BASE >> 32)) >> (
-        32 - _BUCKET_BITS
-    )
+    buckets_W = ((codes_J[starts_W] * 31 + seconds_W) * _SPREAD) >> (32 - _BUCKET_BITS)
     text_W = np.searchsorted(ends_N, starts_W, side="right") << _BUCKET_BITS
     words_NB = np.bincount(text_W + buckets_W, minlength=len(ends_N) << _BUCKET_BITS)
     words_NB = words_NB.reshape(len(ends_N), -1)

@@ -52,7 +52,7 @@ class DecontaminateStage(Stage):
     """Drops what the named evaluation sets hold; there is no such stage where none is named."""
 
     name: ClassVar[str] = "decontaminate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes = Pair
     gives = Pair
 
@@ -122,10 +122,10 @@ class DecontaminateStage(Stage):
     def _verdicts(self, table: pa.Table, sets: Sets) -> list[tuple[str | None, str | None]]:
         """Why a pair goes, and which text of which set has it."""
         found: list[tuple[str | None, str | None]] = [(None, None)] * table.num_rows
-        for how in ("exact", "ngram"):
-            for side in ("query", "positive"):
-                texts = table[side].to_pylist()
-                owners = self._owners(texts, sets) if how == "ngram" else _same(texts, sets)
+        texts = {side: table[side].to_pylist() for side in ("query", "positive")}
+        for how, look_up in (("exact", _same), ("ngram", self._owners)):
+            for side, mine in texts.items():
+                owners = look_up(mine, sets)
                 for row in np.flatnonzero(owners >= 0).tolist():
                     if found[row][0] is None:
                         owner = sets.texts.slice(int(owners[row]), 1).to_pylist()[0]

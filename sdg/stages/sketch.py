@@ -43,6 +43,7 @@ class SketchStage(Stage):
     """Hashes all sides of pairs, and sketches those that are named."""
 
     name: ClassVar[str] = "sketch"
+    version: ClassVar[int] = 2
     takes: ClassVar[type[Pair]] = Pair
     gives: ClassVar[type[Sketch]] = Sketch
 
