@@ -36,7 +36,7 @@ def status(
 
 
 def stall(seconds: float) -> Step:
-    """Nothing for a while, then the connection closed."""
+    """Nothing for a while, then the connection closed; a server that ends does not wait for it."""
     return lambda handler: time.sleep(seconds)
 
 
@@ -66,13 +66,17 @@ def cut() -> Step:
 
 
 class ScriptedServer(ThreadingHTTPServer):
-    """Plays `script`, one step a request, then `default` for ever."""
+    """Plays `script`, one step a request, then `default` for ever.
+
+    Its port is its own from the start; until `server_activate` it refuses whoever comes.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler, bind_and_activate=False)
+        self.server_bind()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
         self.script: list[Step] = []
         self.default: Step = ok()
@@ -80,7 +84,6 @@ class ScriptedServer(ThreadingHTTPServer):
             200, {"object": "list", "data": [{"id": f"model-{i}"} for i in range(12)]}
         )
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
-        self.num_running = self.most_running = 0
         self.lock = threading.Lock()
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -106,13 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.requests.append(({k.lower(): v for k, v in self.headers.items()}, body))
             step = server.script.pop(0) if server.script else server.default
-            server.num_running += 1
-            server.most_running = max(server.most_running, server.num_running)
-        try:
-            step(self)
-        finally:
-            with server.lock:
-                server.num_running -= 1
+        step(self)
 
     def send_json(self, code: int, body: Any, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(body).encode()
@@ -129,9 +126,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(port: int = 0) -> Iterator[ScriptedServer]:
-    """A scripted server on a free port of this machine."""
-    server = ScriptedServer(port)
+def serving(server: ScriptedServer | None = None) -> Iterator[ScriptedServer]:
+    """A scripted server on a free port of this machine, or one that was refusing so far."""
+    server = server or ScriptedServer()
+    server.server_activate()
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield server
