@@ -1,7 +1,7 @@
 """Runs that are made from ideas and from existing pairs, by models behind a scripted endpoint."""
 
-import itertools
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,43 +22,30 @@ from tests.engines.scripted_server import Handler, ScriptedServer, ok, serving
 from tests.test_campaign import rows
 from tests.test_runner import Silent
 
-WORDS = [
-    "mto",
-    "mlima",
-    "ziwa",
-    "shamba",
-    "mji",
-    "soko",
-    "bahari",
-    "msitu",
-    "jangwa",
-    "kisiwa",
-    "daraja",
-    "barabara",
-]
-_number = itertools.count()
+
+def text_of(name: str, rand: random.Random) -> str:
+    """Some text that is like no other."""
+    syllables = [f"{a}{b}" for a in "bdfgklmnprstwz" for b in "aeiou"]
+    return " ".join([name, *("".join(rand.choices(syllables, k=3)) for _ in range(9))])
 
 
-def text_of(name: str) -> str:
-    """Some text, another one every time."""
-    number = next(_number)
-    words = [WORDS[(number * 7 + i * i) % len(WORDS)] for i in range(9)]
-    return f"{name} {number} {' '.join(words)}"
-
-
-def instance(schema: dict[str, Any], name: str) -> Any:
+def instance(schema: dict[str, Any], name: str, rand: random.Random) -> Any:
     """Something that a JSON schema of strings and lists allows."""
     if schema["type"] == "object":
-        return {key: instance(value, key) for key, value in schema["properties"].items()}
+        properties = schema["properties"].items()
+        return {key: instance(value, key, rand) for key, value in properties}
     if schema["type"] == "array":
         num = 6 if name == "ideas" else schema.get("minItems", 3)
-        return [instance(schema["items"], name) for _ in range(num)]
-    return schema["enum"][0] if "enum" in schema else text_of(name)
+        return [instance(schema["items"], name, rand) for _ in range(num)]
+    return schema["enum"][0] if "enum" in schema else text_of(name, rand)
 
 
 def answer(handler: Handler) -> None:
-    schema = handler.body["response_format"]["json_schema"]["schema"]
-    ok(json.dumps(instance(schema, "")))(handler)
+    """By the request alone: in which order requests come is chance."""
+    body = handler.body
+    rand = random.Random(f"{body['model']} {body['seed']} {body['messages']}")
+    schema = body["response_format"]["json_schema"]["schema"]
+    ok(json.dumps(instance(schema, "", rand)))(handler)
 
 
 @pytest.fixture(scope="module")
