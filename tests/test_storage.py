@@ -142,7 +142,7 @@ def test_an_objects_name_leads_out_of_no_folder(folder: Path, tmp_path: Path) ->
 
 def test_one_process_works_on_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "RENEW_S", 0.1)
-    monkeypatch.setattr(lock, "LEFT_S", 1.0)
+    monkeypatch.setattr(lock, "LEFT_S", 120.0)  # in which a slow machine, too, renews once
     with (
         run_lock(folder),
         pytest.raises(UserError, match="another process is working"),
@@ -150,6 +150,7 @@ def test_one_process_works_on_a_run(folder: Path, monkeypatch: pytest.MonkeyPatc
     ):
         pass
     assert not (folder / "lock").exists()
+    monkeypatch.setattr(lock, "LEFT_S", 1.0)
     write_json(folder / "lock", {"id": "of one that was killed", "at": 0})
     with run_lock(folder):
         assert json.loads(read_object(folder / "lock"))["id"] != "of one that was killed"
