@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +127,8 @@ def disturb(
         else:
             workers = engine_workers(process.pid)
             for worker in workers:
-                os.kill(worker, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # one may end because another was killed
+                    os.kill(worker, signal.SIGKILL)
             killed[victim] += bool(workers)
         last = server.num_requests
         print(f"  {victim} killed after {last} requests", flush=True)

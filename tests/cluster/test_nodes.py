@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ pytest.importorskip("aiohttp_cors", reason="Ray's job server needs ray[default]"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
+Address = tuple[str, int]
 TOKEN = "f3b0" * 16  # that the cluster asks for
 ARGUMENTS = ["--lang", "sw", "--run", "r", "--engine", "openai", "--model", "model-1"]
 SETS = (
@@ -45,15 +47,17 @@ class Machines:
     ray: str
     raylets: list[int]  # process ids, of all but the head
 
-    def lose(self, client_port: int) -> None:
-        """Kill the raylet, and all below it, of the machine that holds this end of a connection."""
-        ends = psutil.net_connections("tcp")
-        (pid,) = {end.pid for end in ends if end.pid and end.laddr.port == client_port}
+    def lose(self, client: Address, server: Address) -> None:
+        """Kill the raylet, and all below it, of the machine that holds a connection's client end."""
+        # Both ends: to other servers, other clients may have the same port.
+        held = [c for c in psutil.net_connections("tcp") if (c.laddr, c.raddr) == (client, server)]
+        (pid,) = {end.pid for end in held if end.pid}
         (raylet,) = {process.pid for process in psutil.Process(pid).parents()} & {*self.raylets}
         self.raylets.remove(raylet)
         whole = psutil.Process(raylet)
         for process in [whole, *whole.children(recursive=True)]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # one that ends by itself where another is gone
+                process.kill()
 
 
 class Held:
@@ -62,18 +66,21 @@ class Held:
     def __init__(self, behaviour: FaultyServer, after: int) -> None:
         self.behaviour = behaviour
         self.after = after
-        self.clients: queue.SimpleQueue[int] = queue.SimpleQueue()  # ports of those who wait
+        # Both ends of the connections of those who wait.
+        self.waiting: queue.SimpleQueue[tuple[Address, Address] | None] = queue.SimpleQueue()
         self.released = threading.Event()
 
     def __call__(self, handler: Handler) -> None:
         if self.behaviour.num_requests >= self.after and not self.released.is_set():
-            self.clients.put(handler.client_address[1])
+            self.waiting.put((handler.client_address, handler.server.server_address))
             self.released.wait(300)
         self.behaviour(handler)
 
     def lose_one(self, machines: Machines) -> None:
         """Kill the machine that the first who waits is on, in the midst of its request."""
-        machines.lose(self.clients.get(timeout=300))
+        ends = self.waiting.get(timeout=300)
+        assert ends, "nobody waits"
+        machines.lose(*ends)
         self.released.set()
 
 
@@ -131,7 +138,7 @@ def test_a_machine_that_dies_changes_no_row(machines: Machines, tmp_path: Path) 
             try:
                 done = submit(machines, *ARGUMENTS, *settings(server.url), *replicas)
             finally:
-                held.clients.put(-1)  # should nobody have come, don't wait for one
+                held.waiting.put(None)  # should nobody have come, don't wait for one
             assert done.returncode == 0, done.stdout + done.stderr
             killer.result()
         assert behaviour.num_requests < 1.5 * num_requests
