@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -174,23 +173,25 @@ def test_dataset_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_hub_out_of_reach_fails_at_once(changed: dict[str, str], tmp_path: Path) -> None:
     code = (
+        "import time, datasets, huggingface_hub\n"
         "from sdg.corpora import *\n"
+        "started = time.monotonic()\n"  # how long imports take is the machine's matter
         "try: next(read_documents(CorpusConfig(path='owner/name'), ['sw']))\n"
-        "except Exception as error: print(type(error).__name__, error)"
+        "except Exception as error: print(type(error).__name__, error)\n"
+        "print(time.monotonic() - started)"
     )
     root = Path(corpora.__file__).parents[1]
     env = {**os.environ, **changed, "HF_HOME": str(tmp_path), "PYTHONPATH": str(root)}
-    started = time.monotonic()
     done = subprocess.run(  # the libraries read the environment when imported
         [sys.executable, "-c", code],
         env=env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=True,
     )
-    assert time.monotonic() - started < 50
-    (line,) = done.stdout.splitlines()
+    line, seconds = done.stdout.splitlines()
+    assert float(seconds) < 50
     assert line.startswith("UserError owner/name: no such file here, and as a dataset id")
     assert "corpus.split=train" in line
 
