@@ -4,6 +4,7 @@ import ipaddress
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+# Models and data sets that somebody has loaded before are not there, and what tests load does not stay.
+_HUB = tempfile.TemporaryDirectory(prefix="hub-", ignore_cleanup_errors=True)
 os.environ.update(
+    HF_HOME=_HUB.name,
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
@@ -20,6 +24,14 @@ os.environ.update(
     # tiny models forty times as slow. Read when torch and NumPy are imported, here and below.
     OMP_NUM_THREADS="1",
 )
+
+# Of whoever runs the tests: how wide and colourful the terminal is, caches, a cluster, ranks.
+OTHERS = (
+    *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    *("RAY_ADDRESS", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
+)
+for _name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_TOKEN"):
+    os.environ.pop(_name, None)
 
 settings.register_profile("tests", derandomize=True, deadline=None, database=None)
 settings.load_profile("tests")
@@ -35,6 +47,17 @@ def _is_local(host: Any) -> bool:
         return ipaddress.ip_address(name.split("%")[0]).is_private  # loopback is private too
     except ValueError:
         return False
+
+
+def pytest_unconfigure() -> None:
+    _HUB.cleanup()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment() -> None:
+    """Not before, as pytest itself is to heed them."""
+    for name in OTHERS:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(autouse=True)
