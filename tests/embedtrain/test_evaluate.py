@@ -177,8 +177,9 @@ def test_a_value_of_another_kind_is_named(tmp_path: Path, row: str, message: str
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"model_type": "none such"}')
-    with pytest.raises(UserError, match=f"{tmp_path}/model: sentence-transformers cannot load it"):
+    with pytest.raises(UserError, match="/model: sentence-transformers cannot load it") as error:
         evaluate(tmp_path / "model", [local_task(beir(tmp_path / "t-sw", "sw"))], print)
+    assert str(error.value).startswith(str(tmp_path))
 
 
 def test_a_folder_of_no_language_is_not_taken_for_english(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Merging, against each method's formula in float64, on the files of real models."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,7 @@ def test_vocabularies_without_a_tokenizer_file_are_compared(three: Any, tmp_path
     (one, two, _), _ = three
     for folder in (one, two):
         (folder / "tokenizer.json").unlink()
-    with pytest.raises(UserError, match=f"{one}: has no tokenizer"):
+    with pytest.raises(UserError, match=f"{re.escape(str(one))}: has no tokenizer"):
         merge([one, two], tmp_path / "out")
     (one / "vocab.txt").write_text("a\nb\n")
     (two / "vocab.txt").write_text("b\na\n")
@@ -243,7 +244,7 @@ def test_a_cut_file_and_a_missing_folder_are_named(three: Any, tmp_path: Path) -
     one, two, _ = three[0]
     content = (two / "model.safetensors").read_bytes()
     (two / "model.safetensors").write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=f"{two}: a weights file is cut"):
+    with pytest.raises(UserError, match=f"{re.escape(str(two))}: a weights file is cut"):
         merge([one, two], tmp_path / "out")
     with pytest.raises(UserError, match="no such model folder"):
         merge([one, tmp_path / "none"], tmp_path / "out")
