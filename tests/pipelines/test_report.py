@@ -16,6 +16,7 @@ from tests.finished_run import HOSTILE, LANGS, examples_of, finished_run
 from tests.rows import make_example, make_provenance
 
 CHROMIUM = shutil.which("chromium")
+PATIENCE_MS = 120_000  # the machine may be busy
 IN_BROWSER = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
 
 
@@ -125,7 +126,9 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE_MS
+        )
         yield found
         found.close()
 
@@ -138,6 +141,7 @@ def shown(browser: Any, page: Path) -> Iterator[Any]:
 
 def _opened(browser: Any, path: Path, **options: Any) -> Iterator[Any]:
     tab, complaints, asked = browser.new_page(**options), [], []
+    tab.set_default_timeout(PATIENCE_MS)
     tab.on("console", lambda message: complaints.append(message.text))
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("request", lambda request: asked.append(request.url))
