@@ -18,7 +18,7 @@ def test_a_models_own_tokenizer_counts(tiny_llm: Path) -> None:
     assert counter.count(text) == len(own.encode(text, add_special_tokens=False).tokens)
 
 
-@pytest.mark.parametrize("model", ["", "no/such-model", "an endpoint's: model?", "/tmp"])
+@pytest.mark.parametrize("model", ["", "no/such-model", "an endpoint's: model?", "/dev"])
 def test_without_one_the_count_is_an_estimate_and_says_so(model: str) -> None:
     counter = token_counter(model)
     assert counter.how.startswith("estimated by script")

@@ -16,9 +16,11 @@ from sdg.store import StageStore
 
 @pytest.fixture(autouse=True)
 def unfrozen() -> Iterator[None]:
-    """The tests after these look through all that is there, as before."""
+    """The tests after these look through all that is there, as before, and find no counts of ours."""
     yield
     gc.unfreeze()
+    for counts in (Holding.opened, Holding.living, Holding.prepared):
+        counts.clear()
 
 
 class Held:
