@@ -45,7 +45,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=550,
         check=False,
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr

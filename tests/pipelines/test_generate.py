@@ -18,7 +18,10 @@ from sdg.storage import path_of, put, read_table
 from sdg.text import canonical
 from tests.object_store import bucket
 
+pytestmark = pytest.mark.timeout(1500)  # some start Ray seven times, on a machine that may be busy
+
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 600  # with one run
 
 
 def generate(
@@ -31,7 +34,7 @@ def generate(
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -79,7 +82,7 @@ def test_a_release_of_it_is_made_again(swahili: tuple[Path, str]) -> None:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -25,6 +25,8 @@ from sdg.text import normalize
 from tests.pipelines.test_generate import ROOT, generate
 from tests.rows import bundled_seeds
 
+pytestmark = pytest.mark.timeout(1500)  # a start of vLLM takes a minute, or five on a busy machine
+
 PROFILE = """
 prompts: {retrieval/short_query: 1, retrieval/crosslingual_query: 1}
 stages:
