@@ -72,7 +72,7 @@ class Held:
 
     def __call__(self, handler: Handler) -> None:
         if self.behaviour.num_requests >= self.after and not self.released.is_set():
-            self.waiting.put((handler.client_address, handler.server.server_address))
+            self.waiting.put((handler.client_address, handler.connection.getsockname()))
             self.released.wait(300)
         self.behaviour(handler)
 
