@@ -125,7 +125,7 @@ def _explain(
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], allowed, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        return f"{where}: unknown key; {hint}allowed: {', '.join(allowed)}"
+        return f"{where}: unknown key; {hint}allowed: {', '.join(allowed) or 'none'}"
     if first["type"] == "value_error":  # says what it needs to; what was given may be a secret
         return f"{where}: {first['msg'].removeprefix('Value error, ')}"
     given = f" (given: {first['input']!r})" if isinstance(first["input"], _PLAIN) else ""

@@ -15,6 +15,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.preprocessing import normalize as unit_rows
 
 from sdg.corpora import BUNDLED
+from sdg.filters import FILTERS
 from sdg.schema import (
     Call,
     Example,
@@ -29,6 +30,8 @@ from sdg.schema import (
 )
 from sdg.stage import DETAIL, REASON, Context, Inputs, Result, Shard, Stage
 from sdg.text import digest, normalize, sentences
+
+NO_FILTERS = json.dumps(dict.fromkeys(FILTERS, False))  # as a setting of the filter stage
 
 TEXT = (
     "Nairobi ni mji mkuu wa Kenya. Mji huo uko kusini mwa nchi, karibu na mto wenye maji baridi. "

@@ -19,6 +19,7 @@ from sdg.languages import language
 from sdg.runner import Runner
 from sdg.schema import Call, Example
 from tests.engines.scripted_server import Handler, ScriptedServer, ok, serving
+from tests.rows import NO_FILTERS
 from tests.test_campaign import rows
 from tests.test_runner import Silent
 
@@ -67,7 +68,7 @@ def profile_text(server: ScriptedServer, prompts: dict[str, float], more: str = 
         f'  - engine: {{name: openai, model: model-{i}, base_url: "{server.url}"}}\n'
         for i in range(3)
     )
-    stages = "stages: {filter: {filters: {}}, mine: {min_negatives: 1}}"
+    stages = f"stages: {{filter: {{filters: {NO_FILTERS}}}, mine: {{min_negatives: 1}}}}"
     return f"prompts: {json.dumps(prompts)}\nmodels:\n{models}\n{stages}\n{more}"
 
 

@@ -8,7 +8,10 @@ Sizes are in `sdg.text.weight`, so that one bound suits Chinese and Swahili alik
 in canonical characters, so that no filter leans on spaces that half of the scripts don't write.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WrapSerializer, create_model
 
 from sdg.filters.base import Candidate, Filter, FilterConfig
 from sdg.filters.broken import boilerplate, is_spoilt, markup, mixed_script
@@ -29,11 +32,43 @@ FILTERS: dict[str, Filter] = {
     )
 }
 
+
+def _given(value: Any) -> Any:
+    """A section, or None for `false`."""
+    if value is None or value is True:
+        raise ValueError("give false to switch the filter off, {} for its defaults, or its keys")
+    return None if value is False else value
+
+
+def _as_given(config: Any, dump: Callable[[Any], Any]) -> Any:
+    return False if config is None else dump(config)
+
+
+if TYPE_CHECKING:
+
+    class Filters(BaseModel):
+        """The settings of every filter, by its name."""
+else:
+    Filters = create_model(
+        "Filters",
+        __module__=__name__,
+        __config__=ConfigDict(frozen=True, extra="forbid"),
+        __doc__="The settings of every filter, by its name; None for one that is switched off.",
+        **{
+            name: (
+                Annotated[found.config | None, BeforeValidator(_given), WrapSerializer(_as_given)],
+                found.config(),
+            )
+            for name, found in FILTERS.items()
+        },
+    )
+
 __all__ = [
     "FILTERS",
     "Candidate",
     "Filter",
     "FilterConfig",
+    "Filters",
     "candidates",
     "fit_for_rows",
     "masked",

@@ -5,15 +5,15 @@ The language filter's verifier is fitted on the run's own passages, once, before
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
-from pydantic import Field, SerializeAsAny, field_validator
 
 from sdg.filters import (
     FILTERS,
     Candidate,
     FilterConfig,
+    Filters,
     candidates,
     masked,
     unverified,
@@ -30,17 +30,13 @@ SAMPLED_SHARDS = 16  # of the corpus, that the verifier is fitted on
 SAMPLED_CHARACTERS = 400_000  # a language
 
 
-def _all_filters() -> dict[str, FilterConfig]:
-    return {name: found.config() for name, found in FILTERS.items()}
-
-
 class FilterStage(Stage):
-    """Ask the enabled filters about every pair, in the order given; the first reason counts.
+    """Ask the filters about every pair, in the order of `FILTERS`; the first reason counts.
 
-    In YAML, `filters: {length: {min_query: 5}, language: , ...}`; left out, all with their
-    defaults. Sides whose language nobody could tell are kept and marked in `unverified`; the
-    counters `unverified_query:<language>` and `unverified_positive:<language>` are of those, beside
-    `verified_...`.
+    In YAML, `filters: {length: {min_query: 5}, markup: false}`: those left out are asked with their
+    defaults, false switches one off. Sides whose language nobody could tell are kept and marked in
+    `unverified`; the counters `unverified_query:<language>` and `unverified_positive:<language>`
+    are of those, beside `verified_...`.
     """
 
     name: ClassVar[str] = "filter"
@@ -48,25 +44,7 @@ class FilterStage(Stage):
     takes: ClassVar[type[Pair]] = Pair
     gives: ClassVar[type[Pair]] = Pair
 
-    filters: dict[str, SerializeAsAny[FilterConfig]] = Field(default_factory=_all_filters)
-
-    @field_validator("filters", mode="before")
-    @classmethod
-    def _known(cls, given: Any) -> Any:
-        """Each section as its filter's own config; nothing after a name means its defaults."""
-        if not isinstance(given, dict):
-            raise ValueError("give filters as a map of filter name to its settings")
-        unknown = [name for name in given if name not in FILTERS]
-        if unknown:
-            raise ValueError(f"no filter '{unknown[0]}'; there are: {', '.join(FILTERS)}")
-        return {
-            name: FILTERS[name].config.model_validate({} if section is None else section)
-            for name, section in given.items()
-        }
-
-    def fingerprint(self) -> dict[str, Any]:
-        """With the filters' order, which decides what a pair with two faults is counted under."""
-        return {**super().fingerprint(), "order": list(self.filters)}
+    filters: Filters = Filters()
 
     @property
     def prepares_once(self) -> bool:
@@ -74,32 +52,41 @@ class FilterStage(Stage):
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
         """Fit the verifier of languages on the run's passages."""
-        if "language" in self.filters:
+        if self._verifies:
             Verifier.fit(_samples(inputs.earlier)).save(ctx.dir / VERIFIER)
 
     def warm(self) -> None:
         """The model of languages and the tables of characters, a second's work."""
-        if "language" in self.filters:
+        if self._verifies:
             background()
         any_text = look_at(["a"])["a"]
         _ = any_text.tally, any_text.repeats, any_text.canonical
 
     def open(self, ctx: Context) -> Verifier | None:
-        return Verifier.load(ctx.dir / VERIFIER) if "language" in self.filters else None
+        return Verifier.load(ctx.dir / VERIFIER) if self._verifies else None
 
     def run(self, shard: Shard, ctx: Context, state: Verifier | None) -> Result:
         table, num_masked = masked(shard.table) if self._masks else (shard.table, 0)
         rows = candidates(table, state)
-        checks = [(FILTERS[name].check, config) for name, config in self.filters.items()]
+        checks = [(FILTERS[name].check, config) for name, config in self.filters if config]
         reasons = [_first_reason(row, checks) for row in rows]
         marks = [unverified(row) if state else row.pair.unverified for row in rows]
         counters = {**(_counters(rows, reasons, marks) if state else {}), "masked": num_masked}
         return split(_with_unverified(table, marks), reasons, counters)
 
     @property
+    def _verifies(self) -> bool:
+        return self._config("language") is not None
+
+    @property
     def _masks(self) -> bool:
         """True where personal data is to be masked, before any filter is asked."""
-        return getattr(self.filters.get("personal"), "action", "") == "mask"
+        return getattr(self._config("personal"), "action", "") == "mask"
+
+    def _config(self, name: str) -> FilterConfig | None:
+        """A filter's settings; None where it is switched off."""
+        found: FilterConfig | None = getattr(self.filters, name)
+        return found
 
 
 def _first_reason(row: Candidate, checks: Sequence[tuple[Check, FilterConfig]]) -> str | None:

@@ -23,7 +23,7 @@ from sdg.tasks import TASKS
 from sdg.tasks.retrieval import QueryReply
 from sdg.text import normalize
 from tests.pipelines.test_generate import ROOT, generate
-from tests.rows import bundled_seeds
+from tests.rows import NO_FILTERS, bundled_seeds
 
 pytestmark = pytest.mark.timeout(1500)  # a start of vLLM takes a minute, or five on a busy machine
 
@@ -133,7 +133,9 @@ def test_all_families_through_a_vllm_engine_in_a_ray_actor(tmp_path: Path, tiny_
     pairs = read_rows(sorted(run.glob("stages/4-parse/kept/*.parquet")), Pair)
     assert pairs.num_rows + dropped.num_rows == len(calls)
     # Another run with another filter: no call, and no engine either.
-    again = generate(tmp_path, *command, "--run", "again", "--set", "stages.filter.filters={}")
+    again = generate(
+        tmp_path, *command, "--run", "again", "--set", f"stages.filter.filters={NO_FILTERS}"
+    )
     assert re.search(rf"\W0\W+{len(calls)}\W+0\W+0\W", again.stdout), again.stdout + again.stderr
     for path in run.glob("stages/3-infer/kept/*.parquet"):
         fresh = pq.read_table(tmp_path / "runs/again/stages/3-infer/kept" / path.name)

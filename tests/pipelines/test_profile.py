@@ -8,7 +8,7 @@ from pipelines.preflight import check_profile
 from pipelines.profile import Profile, load_profile
 from sdg.errors import UserError
 from sdg.languages import language
-from sdg.stages import InferStage, RenderStage
+from sdg.stages import InferStage, MineStage, RenderStage
 
 TWO = """
 prompts: {retrieval/short_query: 1}
@@ -74,6 +74,8 @@ def test_there_is_a_stage_for_evaluation_sets_where_some_are_named(tmp_path: Pat
     for given, there in [((), ["dedupe", "mine"]), ((sets,), ["dedupe", "decontaminate", "mine"])]:
         pipeline = read(tmp_path, plain, *given).build([language("sw")])
         assert [stage.name for stage in pipeline.rounds][4:] == there
+        mine = pipeline.rounds[-1]
+        assert isinstance(mine, MineStage) and bool(mine.without) == ("decontaminate" in there)
     with pytest.raises(UserError, match="stages.decontaminate.against"):
         read(tmp_path, plain, "stages.decontaminate.words=9")
 
@@ -89,6 +91,21 @@ SECRET = "hunter2-of-mine"
         (["engine.concurrency=much"], r"--set engine.concurrency: .*\(given: 'much'\)"),
         (["stages={seed: {limit: -1}}"], r"--set stages: stages.seed.limit: .*\(given: -1\)"),
         (["x=" + "[" * 3000], "too deeply nested"),
+        (
+            ["stages.filter.filters.length.min_query=abc"],
+            r"--set stages.filter.filters.length.min_query: Input should be a valid integer",
+        ),
+        (
+            ["stages.filter.filters.language.foo=1"],
+            r"--set stages.filter.filters.language.foo: unknown key; allowed: none",
+        ),
+        (
+            ["stages.filter.filters.lenght.min_query=1"],
+            r"--set stages.filter.filters.lenght.min_query: stages.filter.filters.lenght: "
+            r"unknown key; did you mean 'length'\?",
+        ),
+        (["stages.filter.filters.length="], r"length: give false to switch the filter off"),
+        (["stages.mine.num_negatives=2"], r"num_negatives: 2 are fewer than min_negatives"),
         (["stages.miner.pool_size=3"], r"--set stages.miner.pool_size: stages.miner: unknown key"),
     ],
 )

@@ -17,6 +17,12 @@ from tests.rows import (
     sharded,
 )
 
+
+def asking(**settings):
+    """A stage that asks these filters alone."""
+    return FilterStage.model_validate({"filters": {n: settings.get(n, False) for n in FILTERS}})
+
+
 GOOD = make_pair("mji mkuu wa nchi ya Kenya ni upi")
 SHORT = make_pair("a")
 ENGLISH = make_pair("what is the capital city of the country of Kenya")
@@ -48,7 +54,7 @@ def test_the_verifier_is_fitted_on_the_runs_passages():
     nus = {"query_lang": "nus", "positive_lang": "nus", "positive": seeds[1].text}
     own, other = made_up(bundled_seeds("ha")[0].title), bundled_seeds("sw")[0].title
     rows = [make_pair(own, **nus), make_pair(other, **nus)]
-    stage = FilterStage.model_validate({"filters": {"language": None}})
+    stage = asking(language={})
     shards = sharded(rows, Pair)
     fitted = run_stage(stage, shards, earlier={"seed": sharded(seeds, Seed, 20)})
     assert kept_rows(fitted, Pair) == [rows[0]]
@@ -59,9 +65,9 @@ def test_the_verifier_is_fitted_on_the_runs_passages():
 
 def test_personal_data_is_masked_where_the_profile_says_so():
     row = make_pair("barua pepe ya Asha ni asha@example.org au +254 712 345678")
-    drop = FilterStage.model_validate({"filters": {"personal": None}})
+    drop = asking(personal={})
     assert reasons(run_stage(drop, sharded([row, GOOD], Pair))) == ["personal_data"]
-    mask = FilterStage.model_validate({"filters": {"personal": {"action": "mask"}}})
+    mask = asking(personal={"action": "mask"})
     results = run_stage(mask, sharded([row, GOOD], Pair))
     query = "barua pepe ya Asha ni [EMAIL] au [PHONE]"
     assert kept_rows(results, Pair) == [row.model_copy(update={"query": query}), GOOD]
@@ -69,7 +75,7 @@ def test_personal_data_is_masked_where_the_profile_says_so():
 
 
 def test_without_the_language_filter_nobody_looks():
-    stage = FilterStage.model_validate({"filters": {"length": None}})
+    stage = FilterStage.model_validate({"filters": {"language": False}})
     (row,) = kept_rows(run_stage(stage, sharded([NAME], Pair)), Pair)
     assert row.unverified == []
 
@@ -81,13 +87,24 @@ def test_no_rows_pass_through():
 
 
 def test_all_filters_are_on_by_default():
-    assert list(FilterStage().filters) == list(FILTERS)
+    assert [name for name, config in FilterStage().filters if config is not None] == list(FILTERS)
 
 
-def test_only_the_filters_named_are_asked():
-    stage = FilterStage.model_validate({"filters": {"length": None}})
-    assert reasons(run_stage(stage, sharded([SHORT, ENGLISH], Pair))) == ["query_too_short"]
-    assert kept_rows(run_stage(FilterStage(filters={}), sharded([SHORT], Pair)), Pair) == [SHORT]
+def test_filters_that_nothing_is_said_of_are_asked():
+    """A change of one filter's setting is no word about the others."""
+    stage = FilterStage.model_validate({"filters": {"length": {"min_query": 2}}})
+    found = reasons(run_stage(stage, sharded([SHORT, ENGLISH, LOOPED], Pair)))
+    assert found == ["query_too_short", "query_wrong_language", "repetition"]
+
+
+def test_a_filter_that_is_switched_off_is_not_asked():
+    stage = FilterStage.model_validate({"filters": {"length": False, "repetition": False}})
+    rows = [SHORT, ENGLISH, LOOPED]
+    results = run_stage(stage, sharded(rows, Pair))
+    assert reasons(results) == ["query_wrong_language"]
+    assert [row.query for row in kept_rows(results, Pair)] == [SHORT.query, LOOPED.query]
+    assert FilterStage.model_validate(stage.model_dump(mode="json")) == stage
+    assert kept_rows(run_stage(asking(), sharded([SHORT], Pair)), Pair) == [SHORT]
 
 
 def test_settings_reach_their_filter():
@@ -95,21 +112,14 @@ def test_settings_reach_their_filter():
     assert reasons(run_stage(stage, sharded([GOOD], Pair))) == ["query_too_short"]
 
 
-def test_the_order_given_is_the_order_asked():
-    looped = make_pair("the the the the the the the the the the")
-    for order in (["repetition", "language"], ["language", "repetition"]):
-        stage = FilterStage.model_validate({"filters": dict.fromkeys(order)})
-        (reason,) = reasons(run_stage(stage, sharded([looped], Pair)))
-        assert reason in FILTERS[order[0]].reasons
-
-
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"filters": {"lenght": None}}, "no filter 'lenght'; there are: length"),
+        ({"filters": {"lenght": {}}}, "lenght\n.*not permitted"),
+        ({"filters": {"length": None}}, "give false to switch the filter off"),
         ({"filters": {"length": {"min": 3}}}, "Extra inputs"),
         ({"filters": {"length": {"min_query": 0}}}, "greater than or equal to 1"),
-        ({"filters": ["length"]}, "map of filter name"),
+        ({"filters": ["length"]}, "valid dictionary"),
         ({"filter": {}}, "Extra inputs"),
     ],
 )
@@ -118,18 +128,17 @@ def test_a_wrong_section_is_refused(section, message):
         FilterStage.model_validate(section)
 
 
-def test_fingerprint_is_of_filters_settings_and_order():
+def test_fingerprint_is_of_filters_and_their_settings():
     def of(filters):
         return FilterStage.model_validate({"filters": filters}).fingerprint()
 
-    assert of({"length": None}) == of({"length": {}}) == of({"length": {"min_query": 3}})
-    assert of({"length": None}) != of({"length": {"min_query": 4}})
-    assert of({"length": None, "same": None}) != of({"same": None, "length": None})
-    assert FilterStage().fingerprint() == of(dict.fromkeys(FILTERS))
-    assert of({"length": None})["filters"]["length"]["max_query"] == 800
+    assert of({}) == of({"length": {}}) == of({"length": {"min_query": 3}})
+    assert of({}) != of({"length": {"min_query": 4}})
+    assert of({}) != of({"length": False})
+    assert of({})["filters"]["length"]["max_query"] == 800
 
 
 def test_the_section_comes_back_as_it_was():
-    stage = FilterStage.model_validate({"filters": {"copied": {"min_weight": 30}}})
+    stage = FilterStage.model_validate({"filters": {"copied": {"min_weight": 30}, "same": False}})
     assert FilterStage.model_validate(stage.model_dump()) == stage
-    assert stage.filters["copied"].model_dump()["min_weight"] == 30
+    assert dict(stage.filters)["copied"].min_weight == 30
