@@ -46,6 +46,11 @@ class MiningSettings(BaseModel):
 
     @model_validator(mode="after")
     def _possible(self) -> "MiningSettings":
+        if self.num_negatives < self.min_negatives:
+            raise ValueError(
+                f"num_negatives: {self.num_negatives} are fewer than min_negatives "
+                f"({self.min_negatives}), so every pair would be dropped; set both"
+            )
         if self.sample_from and self.sample_from < self.num_negatives:
             raise ValueError(
                 f"sample_from: {self.num_negatives} negatives cannot be sampled from "

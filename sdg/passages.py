@@ -108,7 +108,8 @@ def write_passages(
 
     Args:
         pairs: what each round made; this round's last.
-        fit: which seeds of these texts and languages, which no filter has seen, may be drawn.
+        fit: which passages of these texts and languages may be drawn: no filter has seen the seeds,
+            nor all of a document of whose part a pair was made.
     """
     order, version = array("Q"), array("Q")
     for row in _rows(seeds, pairs[-1], fit):
@@ -175,7 +176,8 @@ def _rows(seeds: Inputs, pairs: Inputs, fit: Fit) -> Iterator[_Row]:
         for row in table.filter(pa.array(are_fit, pa.bool_())).to_pylist():
             yield _Row(row["text"], row["lang"], _parallel_keys(row["source"]))
     for table in pairs.tables(["document", "positive_lang", "task", "provenance"]):
-        for row in table.to_pylist():
+        are_fit = fit(table["document"].to_pylist(), table["positive_lang"].to_pylist())
+        for row in table.filter(pa.array(are_fit, pa.bool_())).to_pylist():
             keys = _pair_keys(
                 row["task"], row["provenance"]["source"], row["provenance"]["seed_id"]
             )

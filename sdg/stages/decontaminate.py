@@ -119,6 +119,11 @@ class DecontaminateStage(Stage):
         reasons, places = [why for why, _ in verdicts], [place for _, place in verdicts]
         return split(shard.table, reasons, details=places)
 
+    def holds(self, texts: Sequence[str], sets: Sets) -> np.ndarray:
+        """Whether the sets hold each text, or a run of its words, (N,) bool."""
+        found: np.ndarray = (_same(texts, sets) >= 0) | (self._owners(texts, sets) >= 0)
+        return found
+
     def _verdicts(self, table: pa.Table, sets: Sets) -> list[tuple[str | None, str | None]]:
         """Why a pair goes, and which text of which set has it."""
         found: list[tuple[str | None, str | None]] = [(None, None)] * table.num_rows

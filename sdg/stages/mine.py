@@ -10,13 +10,28 @@ may read the nearest that are left, and make positives of those that answer the 
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
+
+import numpy as np
 
 from sdg.filters import fit_for_rows
 from sdg.miner import Mined, Miner, MiningSettings
-from sdg.passages import Passages, write_passages
+from sdg.passages import Fit, Passages, write_passages
 from sdg.schema import Example, Pair, rows_of, to_table
-from sdg.stage import ACCEPTED, Context, Inputs, Resources, Result, Shard, Stage, dropped_rows
+from sdg.stage import (
+    ACCEPTED,
+    NO_INPUT,
+    Context,
+    Inputs,
+    Resources,
+    Result,
+    Shard,
+    Stage,
+    dropped_rows,
+)
+from sdg.stages.decontaminate import DecontaminateStage
 
 BATCH = 1024  # pairs searched for at once
 
@@ -25,10 +40,12 @@ class MineStage(MiningSettings, Stage):
     """Finds each pair's hard negatives and scores them with the teachers."""
 
     name: ClassVar[str] = "mine"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     takes = Pair
     gives = Example
     speed_only: ClassVar[frozenset[str]] = frozenset({"part_rows", "memory_mb"})
+
+    without: DecontaminateStage | None = None  # what its sets hold is no negative; the run's own
 
     def fingerprint(self) -> dict[str, Any]:
         settings = [
@@ -38,7 +55,7 @@ class MineStage(MiningSettings, Stage):
         found = {**super().fingerprint(), "teachers": settings}
         if self.relabel:
             found["relabel"] = self.relabel.model_dump(mode="json", exclude={"batch_size"})
-        return found
+        return {**found, "without": self.without.fingerprint() if self.without else None}
 
     def resources(self) -> Resources | None:
         """What one worker needs that opens all models."""
@@ -54,16 +71,33 @@ class MineStage(MiningSettings, Stage):
         )
 
     def prepare(self, inputs: Inputs, ctx: Context) -> None:
-        """Draw the passages from all seeds that are fit for it and all documents, and let the
-        teachers read them."""
+        """Draw the passages from all seeds and documents that are fit for it, and let the teachers
+        read them."""
         rounds = [inputs.earlier[ACCEPTED]] if ACCEPTED in inputs.earlier else []
         seeds = inputs.earlier["seed"]
         write_passages(
-            ctx.dir, seeds, [*rounds, inputs], self.pool_size, ctx.seed, fit=fit_for_rows
+            ctx.dir, seeds, [*rounds, inputs], self.pool_size, ctx.seed, fit=self._fit(ctx)
         )
         passages = Passages(ctx.dir)
         for i, teacher in enumerate(self.teachers):
             teacher.fit(passages.batches(), ctx.dir / f"teacher-{i}.npz")
+
+    def _fit(self, ctx: Context) -> Fit:
+        """Which passages may stand in a training row."""
+        if not self.without:
+            return fit_for_rows
+        # By their texts alone: what is parallel to a set is none of its texts.
+        stage = self.without.model_copy(update={"parallel": False})
+        own = replace(ctx, dir=ctx.dir / "sets")
+        own.dir.mkdir()
+        stage.prepare(NO_INPUT, own)
+        sets = stage.open(own)
+
+        def fit(passages: Sequence[str], langs: Sequence[str]) -> Sequence[bool]:
+            clean: np.ndarray = ~stage.holds(passages, sets)
+            return (clean & fit_for_rows(passages, langs)).tolist()
+
+        return fit
 
     def open(self, ctx: Context) -> Miner:
         encoders = [t.open(ctx.dir / f"teacher-{i}.npz") for i, t in enumerate(self.teachers)]

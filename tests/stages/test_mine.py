@@ -1,7 +1,9 @@
 """mine: hard negatives, against a brute force in float64, and what may never be one."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -304,13 +306,32 @@ def test_passages_without_any_score_are_not_always_the_same() -> None:
     assert len(used) > 20
 
 
+SPOILT = (" Andika kwa asha.juma@example.org upate nakala.", " <div class='ad'>Bofya hapa</div>")
+
+
 def test_what_the_filters_would_drop_is_no_negative() -> None:
+    """Nor is a document of which but a good part came through the filters."""
     seeds = bundled_seeds("sw")[:12]
-    tail = {
-        "mail": " Andika kwa asha.juma@example.org upate nakala.",
-        "page": " <div class='ad'>Bofya hapa</div>",
-    }
-    spoilt = [make_seed(seeds[0].text + text, id=name) for name, text in tail.items()]
-    examples, _ = run(pairs_of(seeds), [*seeds, *spoilt])
+    spoilt = [make_seed(seeds[0].text + text, id=text) for text in SPOILT]
+    more = [make_pair(s.title, s.text, document=s.text + text) for s in seeds for text in SPOILT]
+    examples, _ = run([*pairs_of(seeds), *more], [*seeds, *spoilt])
+    assert len(examples) > len(more) / 2
     assert any(seeds[5].text in example.negatives for example in examples)
     assert not [text for e in examples for text in e.negatives if "@" in text or "<" in text]
+
+
+def test_what_evaluation_sets_hold_is_no_negative(tmp_path: Path) -> None:
+    """As a whole, or a run of its words."""
+    seeds = bundled_seeds("sw")[:16]
+    held, quoted = seeds[3].text, seeds[4].text
+    path = tmp_path / "set.jsonl"
+    texts = [held.upper(), " ".join(["Kwanza", *quoted.split()[2:20]])]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    stage = {"without": {"against": [str(path)]}, "num_negatives": 9}
+    for settings, there in (({"num_negatives": 9}, {held, quoted}), (stage, set())):
+        examples, _ = run(pairs_of(seeds), seeds, **settings)
+        found = {text for example in examples for text in example.negatives}
+        assert found & {held, quoted} == there
+        assert len(found) > 10
+    other = MineStage.model_validate({"without": {"against": [str(path)], "words": 9}})
+    assert other.fingerprint() != MineStage.model_validate(stage).fingerprint()

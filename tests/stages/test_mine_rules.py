@@ -238,6 +238,11 @@ def test_more_than_there_is_to_sample_from_is_refused() -> None:
         MineStage(sample_from=4)
 
 
+def test_fewer_negatives_than_every_pair_must_have_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"num_negatives: 2 are fewer than min_negatives \(4\)"):
+        MineStage(num_negatives=2)
+
+
 def test_a_document_that_does_not_come_back_drops_its_pair() -> None:
     seeds = [make_seed(text) for text in POOL]
     # The second asks for what others say, too.
