@@ -74,7 +74,7 @@ $(HAS)/%: $(PINS)
 	$(install)
 
 # --- Commands -----------------------------------------------------------------------------------
-.PHONY: help setup generate submit preview lint-prompts languages report export train merge e2e \
+.PHONY: help setup generate submit preview lint-prompts languages filters report export train merge e2e \
         evaluate ablate probe release reproduce lint fmt test bench lock clean language-given \
         model-given bench-given no-python
 
@@ -108,6 +108,9 @@ lint-prompts: $(HAS)/base ## check every prompt in every language: file:line: wh
 
 languages: $(HAS)/base ## list languages, scripts, detectors: make languages [ARGS="hausa --json"]
 	@eval "set -- $$MBEGU_ARGS"; $(PY) -m pipelines.languages "$$@"
+
+filters: $(HAS)/base ## list what filters ask, their reasons and settings: make filters [ARGS=mixed_script]
+	@eval "set -- $$MBEGU_ARGS"; $(PY) -m pipelines.filters "$$@"
 
 report: $(HAS)/base ## show what a run made, as one page: make report RUN=sw, or two: RUN=a,b
 	@[ -n "$$MBEGU_RUN" ] || { echo "Which run? make report RUN=<name>, or RUN=<a>,<b>" >&2; exit 2; }
