@@ -27,6 +27,7 @@ from sdg.planning import CellState
 from sdg.runner import Finished, Placed, Runner, StageReport, check_fingerprints, placed
 from sdg.schema import Seed, arrow_schema
 from sdg.stage import ACCEPTED, NO_INPUT, Inputs, join_inputs
+from sdg.stages.decontaminate import DecontaminateStage
 from sdg.stages.infer import InferStage
 from sdg.stages.judge import JudgeStage
 from sdg.stages.render import EXAMPLES, IDEA_CALLS, PLAN
@@ -86,9 +87,11 @@ class Campaign:
         self._check([self._mix], self._parent)
 
     def read_sources(self) -> None:
-        """Read the corpus, and lists and pairs that are there, in this process and before Ray
-        starts."""
-        for place in [*self._seed, *self._pairs, *self._listed]:
+        """Read the corpus, lists and pairs that are there, and evaluation sets, in this process and
+        before Ray starts: what cannot be read is said before any model is asked."""
+        sets = [place for place in self._round(1) if isinstance(place.stage, DecontaminateStage)]
+        alone = [place for place in sets if place.stage.prepares_once]  # wants nothing of the run
+        for place in [*self._seed, *self._pairs, *self._listed, *alone]:
             self.runner.prepare(place, NO_INPUT, None)
 
     def run(self, cluster: Cluster, announce: Callable[[int, int], None]) -> Outcome:

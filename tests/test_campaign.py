@@ -43,6 +43,23 @@ def run(folder: Path, cluster: Cluster, *sets: str, langs: Sequence[str] = LANGS
     return campaign.run(cluster, lambda number, calls: None)
 
 
+def test_evaluation_sets_are_read_before_any_model_is_asked(tmp_path: Path) -> None:
+    """And before Ray starts."""
+    there = tmp_path / "set.jsonl"
+    there.write_text('{"text": "Mji mkuu wa Kenya ni upi hasa?"}\n', "utf-8")
+    for name in (str(there), "nobody/nothing"):
+        profile = load_profile("", {}, [*SETS, f"stages.decontaminate.against=[{name}]"])
+        pipeline = profile.build([language(code) for code in LANGS])
+        campaign = Campaign(pipeline, Runner(tmp_path / "r" / name[-7:], LANGS, 0, Silent()))
+        campaign.check()
+        if name == str(there):
+            campaign.read_sources()
+            assert len(list(tmp_path.glob("r/*/stages/*-decontaminate/prepared.json"))) == 1
+        else:
+            with pytest.raises(UserError, match="nobody/nothing: cannot be loaded"):
+                campaign.read_sources()
+
+
 def rows(folder: Path, pattern: str, model: Any) -> list[Any]:
     return rows_of(read_rows(sorted(folder.glob(f"stages/{pattern}/kept/*.parquet")), model), model)
 

@@ -95,7 +95,7 @@ class MineStage(MiningSettings, Stage):
 
         def fit(passages: Sequence[str], langs: Sequence[str]) -> Sequence[bool]:
             clean: np.ndarray = ~stage.holds(passages, sets)
-            return (clean & fit_for_rows(passages, langs)).tolist()
+            return (clean & np.array(fit_for_rows(passages, langs), bool)).tolist()
 
         return fit
 

@@ -333,5 +333,6 @@ def test_what_evaluation_sets_hold_is_no_negative(tmp_path: Path) -> None:
         found = {text for example in examples for text in example.negatives}
         assert found & {held, quoted} == there
         assert len(found) > 10
+    assert run([], seeds, **stage) == ([], [])
     other = MineStage.model_validate({"without": {"against": [str(path)], "words": 9}})
     assert other.fingerprint() != MineStage.model_validate(stage).fingerprint()
