@@ -127,20 +127,29 @@ class Unverified(BaseModel):
     side: str  # query, positive
     num_kept: int
     num_unverified: int
+    num_keywords: int = 0  # of these: bags of words, of which the script alone is looked at
 
 
 def unverified_by_language(reports: Sequence[StageReport]) -> list[Unverified]:
     """What nobody could verify, by language and side; those of which all was verified are left
     out."""
-    kept, doubtful = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    kept, doubtful, keywords = (Counter[tuple[str, str]]() for _ in range(3))
     for name, num in (item for report in reports for item in report.counters.items()):
         kind, _, lang = name.partition(":")
         verdict, _, side = kind.partition("_")
         if lang and verdict in ("verified", "unverified"):
             kept[lang, side] += num
             doubtful[lang, side] += num if verdict == "unverified" else 0
+        elif lang and verdict == "keywords":
+            keywords[lang, side] += num
     return [
-        Unverified(lang=lang, side=side, num_kept=kept[lang, side], num_unverified=num)
+        Unverified(
+            lang=lang,
+            side=side,
+            num_kept=kept[lang, side],
+            num_unverified=num,
+            num_keywords=keywords[lang, side],
+        )
         for (lang, side), num in sorted(doubtful.items())
         if num
     ]
@@ -150,9 +159,11 @@ def say_unverified(found: Unverified) -> str:
     """What nobody could verify, in a sentence."""
     lang = language(found.lang)
     what = "queries" if found.side == "query" else "positives"
+    of_keywords = f" ({found.num_keywords:,} are keywords, no sentences)"
     return (
         f"{lang.name} ({lang.code}): the language of {found.num_unverified:,} of "
-        f"{found.num_kept:,} {what} could not be verified; they are kept, marked unverified"
+        f"{found.num_kept:,} {what} could not be verified{of_keywords * bool(found.num_keywords)}; "
+        f"they are kept, marked unverified"
     )
 
 

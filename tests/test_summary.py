@@ -261,16 +261,19 @@ def test_the_recall_of_an_approximate_search_is_told() -> None:
 def test_what_nobody_could_verify_is_told_by_language(tmp_path: Path) -> None:
     counters = {"verified_query:sw": 8, "unverified_query:sw": 2, "verified_positive:sw": 10}
     counters |= {"unverified_query:nus": 3, "unverified_positive:nus": 3, "masked": 1}
+    counters |= {"keywords_query:nus": 2}
     found = unverified_by_language([report("filter", 13, {}, **counters), *REPORTS])
     assert [tuple(one.model_dump().values()) for one in found] == [
-        ("nus", "positive", 3, 3),
-        ("nus", "query", 3, 3),
-        ("sw", "query", 10, 2),
+        ("nus", "positive", 3, 3, 0),
+        ("nus", "query", 3, 3, 2),
+        ("sw", "query", 10, 2, 0),
     ]
     console = Console(record=True, width=200, file=io.StringIO())
     print_unverified(console, found)
     said = "Swahili (sw): the language of 2 of 10 queries could not be verified"
-    assert f"warning: {said}" in console.export_text()
+    text = console.export_text()
+    assert f"warning: {said};" in text
+    assert "3 of 3 queries could not be verified (2 are keywords, no sentences); they" in text
     summary = summary_of(examples_with(tmp_path, {}))
     assert summary["unverified"] == []
     summary["unverified"] = [one.model_dump() for one in found]

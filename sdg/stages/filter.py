@@ -19,6 +19,7 @@ from sdg.filters import (
     unverified,
 )
 from sdg.filters.base import Check
+from sdg.filters.language import KEYWORDS
 from sdg.filters.texts import look_at
 from sdg.langid import Verifier
 from sdg.langid.features import background
@@ -118,7 +119,8 @@ def _with_unverified(table: pa.Table, marks: list[list[str]]) -> pa.Table:
 def _counters(
     rows: Sequence[Candidate], reasons: Sequence[str | None], marks: Sequence[Sequence[str]]
 ) -> dict[str, int]:
-    """Kept pairs by each side's language, and by whether anybody could verify it."""
+    """Kept pairs by each side's language, and by whether anybody could verify it; of keywords, that
+    nobody does, how many there are."""
     found: Counter[str] = Counter()
     for row, reason, sides in zip(rows, reasons, marks, strict=True):
         if reason is None:
@@ -127,4 +129,6 @@ def _counters(
                 ("positive", row.pair.positive_lang),
             ):
                 found[f"{'un' * (side in sides)}verified_{side}:{lang}"] += 1
+            if row.pair.strategy in KEYWORDS:
+                found[f"keywords_query:{row.pair.query_lang}"] += 1
     return dict(found)

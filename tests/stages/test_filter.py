@@ -11,6 +11,7 @@ from tests.rows import (
     kept_rows,
     made_up,
     make_pair,
+    make_provenance,
     make_seed,
     reasons,
     run_stage,
@@ -46,6 +47,13 @@ def test_unverified_rows_are_kept_and_counted():
     positives = {"verified_positive:sw": 3}
     assert result.counters == {**sides, **positives, "masked": 0}
     assert [row.unverified for row in kept_rows(results, Pair)] == [[], ["query"], ["query"]]
+
+
+def test_keywords_are_counted_apart():
+    """For nobody verifies their language."""
+    row = make_pair("mji mkuu Kenya", provenance=make_provenance(strategy="keyphrase"))
+    (result,) = run_stage(FilterStage(), sharded([row, GOOD], Pair)).values()
+    assert result.counters["keywords_query:sw"] == result.counters["unverified_query:sw"] == 1
 
 
 def test_the_verifier_is_fitted_on_the_runs_passages():
