@@ -246,7 +246,8 @@ class Runner:
         shards_done = [finished[name] for name in shards]
         report = StageReport.of(stage.name, shards_done, job.store.slices())
         _check_conserved(report, inputs)
-        output = Inputs(tuple(shards), job.store.read, counters=counters, num_rows=report.num_out)
+        filled = tuple(name for name in shards if finished[name].num_out)  # others are no work
+        output = Inputs(filled, job.store.read, counters=counters, num_rows=report.num_out)
         return Finished(report, output)
 
     def _run_shards(

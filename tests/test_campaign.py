@@ -16,7 +16,8 @@ from sdg.errors import UserError
 from sdg.languages import language
 from sdg.runner import Runner
 from sdg.schema import Call, Example, Pair, read_rows, rows_of
-from tests.test_runner import Silent
+from tests import test_runner
+from tests.test_runner import CountStage, EvenStage, Silent, SurveyedStage
 
 LANGS = ["sw", "zh"]
 SETS = [
@@ -210,3 +211,14 @@ def test_other_settings_are_refused_and_the_way_on_is_free(
 ) -> None:
     with pytest.raises(UserError, match=r"max_share was 0.95, now 0.9.*RUN=.*every reply"):
         run(done[0], cluster, "stages.mine.max_share=0.9")
+
+
+def test_a_shard_without_rows_goes_no_further(tmp_path: Path, cluster: Cluster) -> None:
+    marks = tmp_path / "marks"
+    (marks / "survey").mkdir(parents=True)
+    first = SurveyedStage(marks=str(marks / "survey"))  # leaves rows of the last shard alone
+    values = test_runner.run(
+        tmp_path / "r", cluster, CountStage(), first, EvenStage(marks=str(marks))
+    )
+    assert values == [38]
+    assert [path.name.split(".")[0] for path in marks.glob("0*")] == ["00003"]
