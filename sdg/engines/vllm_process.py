@@ -229,12 +229,33 @@ def _prepare_environment(folder: Path) -> Path:
     return errors
 
 
+# Kills processes given as <pid>:<start>, but for those that another has the number of by now.
+_KILL = r"""
+cat > /dev/null
+for one in "$@"; do
+  start=$(sed "s/.*) //" "/proc/${one%:*}/stat" 2> /dev/null | cut -d " " -f 20)
+  [ "$start" = "${one#*:}" ] && kill -9 "${one%:*}"
+done
+"""
+
+
 def _guard(children: Sequence[BaseProcess]) -> subprocess.Popen[bytes]:
-    """A process that kills vLLM's processes, this one's children, when this one is killed.
+    """A process that kills vLLM's processes, this one's children and theirs, when this one is
+    killed.
 
     The engine outlives a killed parent and keeps its memory, in which the next one must start. The
     guard waits for the end of its input, which comes with the end of this process, however it ends.
     """
-    pids = [str(child.pid) for child in children]
-    command = ["sh", "-c", 'cat > /dev/null; kill -9 "$@"', "guard", *pids]
+    import psutil
+
+    found: list[str] = []
+    for child in children:
+        try:
+            for process in (child.pid, *psutil.Process(child.pid).children(recursive=True)):
+                pid = getattr(process, "pid", process)
+                stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+                found.append(f"{pid}:{stat.rpartition(') ')[2].split()[19]}")
+        except (psutil.NoSuchProcess, FileNotFoundError):
+            continue  # it has ended already
+    command = ["sh", "-c", _KILL, "guard", *found]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)

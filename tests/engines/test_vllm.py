@@ -301,15 +301,25 @@ def test_an_engine_that_is_killed_starts_again_and_loses_nothing(
     calls = [make_call(ordinal=i) for i in range(6)]
     expected = session.answer(calls)
     (core,) = (pid for pid in _child_processes() if _is_engine(pid))
+    its_own = _child_processes(core)
     heard: list[str] = []
 
     def hear(call: Call, reply: Reply) -> None:
         if not heard:
+            for pid in its_own:  # which would notice, and end by themselves
+                os.kill(pid, signal.SIGSTOP)
             os.kill(core, signal.SIGKILL)
         heard.append(call.id)
 
     assert session.answer(calls, hear) == expected
     assert sorted(heard) == sorted(call.id for call in calls)
+    assert its_own and not {core, *its_own} & _living()
+
+
+def _living() -> set[int]:
+    table = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True, check=True)
+    rows = (line.split() for line in table.stdout.splitlines())
+    return {int(pid) for pid, state in rows if not state.startswith("Z")}
 
 
 def _is_engine(pid: int) -> bool:
