@@ -43,9 +43,11 @@ class StageBars:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[before]}"),
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._before: dict[str, str] = {}  # what an earlier attempt has done of a stage
 
     def __enter__(self) -> "StageBars":
         if self.console.is_terminal:
@@ -64,10 +66,18 @@ class StageBars:
         """A later round, for what the ones before left short."""
         self.console.print(f"round {number}: {num_calls:,} calls more", highlight=False)
 
-    def stage_started(self, stage: str, num_shards: int | None, num_done: int) -> None:
+    def stage_started(self, stage: str, num_shards: int | None, before: Sequence[Done]) -> None:
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=None, rows=0)
-        self._bars.update(self._tasks[stage], total=num_shards, completed=num_done)
+            self._tasks[stage] = self._bars.add_task(stage, total=None, rows=0, before="")
+        num, rows = len(before), sum(done.num_out for done in before)
+        said = "" if not num else "before" if num == num_shards else f"{num} before"
+        self._bars.update(
+            self._tasks[stage], total=num_shards, completed=num, rows=rows, before=said
+        )
+        self._before[stage] = ""
+        if num:
+            part = "" if num == num_shards else f"{num} of them with {rows:,} rows "
+            self._before[stage] = f" ({part}done before)"
 
     def shard_done(self, stage: str, done: Done) -> None:
         task = self._tasks[stage]
@@ -79,6 +89,8 @@ class StageBars:
             task = self._bars.tasks[self._tasks[stage]]
             self.console.print(
                 f"{stage}: {int(task.completed)} shards, {task.fields['rows']:,} rows"
+                f"{self._before[stage]}",
+                soft_wrap=True,
             )
 
 

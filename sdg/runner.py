@@ -26,7 +26,10 @@ from sdg.text import digest
 class Progress(Protocol):
     """What the runner tells a display."""
 
-    def stage_started(self, stage: str, num_shards: int | None, num_done: int) -> None: ...
+    def stage_started(self, stage: str, num_shards: int | None, before: Sequence[Done]) -> None:
+        """`before` are the shards that an earlier attempt at the run has finished."""
+        ...
+
     def shard_done(self, stage: str, done: Done) -> None: ...
     def stage_finished(self, stage: str) -> None: ...
 
@@ -208,7 +211,7 @@ class Runner:
         if survey and cluster:
             found = self._run_stage(survey, inputs, cluster).output
             inputs = replace(inputs, earlier={**inputs.earlier, survey.stage.name: found})
-        self.progress.stage_started(place.stage.name, None, 0)
+        self.progress.stage_started(place.stage.name, None, [])
         prepared.clear_prepared()
         job = self._job(place, inputs)
         if cluster:
@@ -232,8 +235,8 @@ class Runner:
         self.prepare(place, inputs, cluster)
         job, stage = self._job(place, inputs), place.stage
         shards, finished = stage.shards(inputs, job.ctx), job.store.finished()
-        num_done = sum(name in finished for name in shards)
-        self.progress.stage_started(stage.name, len(shards), num_done)
+        before = [finished[name] for name in shards if name in finished]
+        self.progress.stage_started(stage.name, len(shards), before)
         counters = {}
         for group in stage.groups(shards):
             pending = [name for name in group.shards if name not in finished]

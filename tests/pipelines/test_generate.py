@@ -200,10 +200,15 @@ def test_the_same_seed_gives_the_same_rows_and_another_does_not(
 def test_a_finished_run_is_not_done_again_and_other_settings_are_refused(
     swahili: tuple[Path, str],
 ) -> None:
-    run, _ = swahili
+    run, screen = swahili
     stages = {p: p.stat().st_mtime_ns for p in run.glob("stages/*/*/*.parquet")}
     again = generate(run.parents[1], "--lang", "sw")
     assert again.returncode == 0, again.stderr
+    first = [line for line in screen.splitlines() if " rows" in line and ":" in line]
+    assert first[0].startswith("seed: ")
+    for line in first:
+        assert line.startswith("sketch: ") or f"{line} (done before)" in again.stdout
+    assert ", 0 rows" not in again.stdout
     assert {p: p.stat().st_mtime_ns for p in run.glob("stages/*/*/*.parquet")} == stages
     refused = generate(run.parents[1], "--lang", "sw", "--set", "stages.mine.max_share=0.9")
     assert refused.returncode == 2

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.rows import bundled_seeds, make_pair, sharded
 class Silent:
     """A display that shows nothing."""
 
-    def stage_started(self, stage: str, num_shards: int | None, num_done: int) -> None: ...
+    def stage_started(self, stage: str, num_shards: int | None, before: Sequence[Done]) -> None: ...
     def shard_done(self, stage: str, done: Done) -> None: ...
     def stage_finished(self, stage: str) -> None: ...
 

@@ -1,0 +1,57 @@
+"""The lines and bars of a run's stages."""
+
+import io
+
+from rich.console import Console
+
+from pipelines.view import StageBars
+from sdg.store import Done
+
+
+def done(shard: int, num_out: int) -> Done:
+    """A shard that gave so many rows."""
+    return Done(
+        shard=f"{shard:05}",
+        num_in=num_out,
+        num_kept=num_out,
+        num_out=num_out,
+        dropped={},
+        counters={},
+        seconds=1.0,
+        slices=(),
+    )
+
+
+def shown(*, terminal: bool) -> str:
+    """A run that goes on: `seed` was done before, `infer` by half, `parse` not; then a round."""
+    console = Console(file=io.StringIO(), record=True, width=100, force_terminal=terminal)
+    with StageBars(console) as bars:
+        bars.stage_started("seed", None, [])
+        bars.stage_started("seed", 2, [done(0, 40), done(1, 1_000)])
+        bars.stage_finished("seed")
+        bars.stage_started("infer", 3, [done(0, 40)])
+        for shard in (1, 2):
+            bars.shard_done("infer", done(shard, 30))
+        bars.stage_finished("infer")
+        for _ in range(2):
+            bars.stage_started("parse", 2, [])
+            for shard in (0, 1):
+                bars.shard_done("parse", done(shard, 50))
+            bars.stage_finished("parse")
+    return console.export_text().rstrip("\n")
+
+
+def test_what_was_done_before_is_not_taken_for_a_loss() -> None:
+    assert shown(terminal=False).splitlines() == [
+        "seed: 2 shards, 1,040 rows (done before)",
+        "infer: 3 shards, 100 rows (1 of them with 40 rows done before)",
+        "parse: 2 shards, 100 rows",
+        "parse: 2 shards, 100 rows",
+    ]
+
+
+def test_the_bars_say_it_too() -> None:
+    seed, infer, parse = shown(terminal=True).splitlines()[-3:]
+    assert "1,040 rows" in seed and seed.rstrip().endswith("before")
+    assert "100 rows" in infer and infer.rstrip().endswith("1 before")
+    assert "100 rows" in parse and "before" not in parse
