@@ -250,7 +250,7 @@ def _report(
 ) -> None:
     from pipelines.report_page import write_report
     from pipelines.view import (
-        call_table,
+        print_calls,
         print_losses,
         print_quotas,
         print_samples,
@@ -286,9 +286,7 @@ def _report(
     console.print(stage_table(outcome.reports))
     print_losses(console, slices_by_stage(outcome), [lang.code for lang in langs])
     print_unverified(console, unverified_by_language(outcome.reports))
-    if any(section.engine.model for section in profile.mix):
-        console.print()
-        console.print(call_table(outcome.models))
+    print_calls(console, outcome.models)
     if not summary["examples"]:
         raise UserError(
             f"no example came out; the table above and {run_dir}/stages/*/dropped say why"

@@ -22,7 +22,7 @@ from sdg.languages import language
 from sdg.planning import CellState
 from sdg.runner import StageReport
 from sdg.store import Done
-from sdg.summary import USAGE, Unverified, say, say_unverified
+from sdg.summary import USAGE, Unverified, say, say_unverified, total_usage
 
 # Unicode isolates: right-to-left text keeps its own order beside left-to-right labels.
 _ISOLATE, _END = "\u2068", "\u2069"
@@ -117,15 +117,22 @@ def stage_table(reports: Sequence[StageReport]) -> Table:
     return table
 
 
-def call_table(models: Mapping[str, Mapping[str, float]]) -> Table:
-    """What was asked of each model, and what kept replies answered in its place."""
+def print_calls(console: Console, models: Mapping[str, Mapping[str, float]]) -> None:
+    """What was asked of each writer and judge, and what kept replies answered in its place; nothing
+    where no model took part."""
+    if list(models) == ["extractive"]:
+        return
     table = Table(title="Calls", title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("model", overflow="fold")
     for name in ("made", "reused", "tokens in", "tokens out"):
         table.add_column(name, justify="right", no_wrap=True)
     for model, usage in models.items():
         table.add_row(escape(model), *(f"{usage.get(name, 0):,.0f}" for name in USAGE))
-    return table
+    if len(models) > 1:
+        table.add_section()
+        table.add_row("all", *(f"{num:,}" for num in total_usage(models).values()))
+    console.print()
+    console.print(table)
 
 
 # Why a cell stays short of its quota, and what to do about it.

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from sdg.languages import Language, language
 from sdg.runner import StageReport
 from sdg.schema import SCHEMA_VERSION
 from sdg.stages.decontaminate import contamination
-from sdg.stages.render import IDEA_CALLS
 from sdg.storage import open_parquet, write_text
 from sdg.store import write_json
 
@@ -64,11 +63,9 @@ def make_summary(
 ) -> dict[str, Any]:
     """The run in numbers; see README for the keys."""
     reports = outcome.reports
-    by_name = {report.name: report for report in reports}
     slices = slices_by_stage(outcome)
     files = sorted(examples.glob("*.parquet"))
     counts = count_examples(examples)
-    asked = [by_name[name].counters for name in ("infer", IDEA_CALLS) if name in by_name]
     return {
         "run": run,
         "schema_version": SCHEMA_VERSION,
@@ -80,8 +77,9 @@ def make_summary(
         "by_license": dict(counts["license"].most_common()),
         "files": [str(path.relative_to(examples.parent)) for path in files],
         "bytes": sum(path.stat().st_size for path in files),
-        # Calls made; those that kept replies answered are `reused`, and have cost no tokens.
-        **{name: sum(counters.get(name, 0) for counters in asked) for name in USAGE},
+        # Calls made, of writers and of a judge; those that kept replies answered are `reused`, and
+        # have cost no tokens.
+        **total_usage(outcome.models),
         "seconds": round(sum(report.seconds for report in reports), 2),
         "stages": [_stage(report) for report in reports],
         "rounds": [
@@ -96,6 +94,11 @@ def make_summary(
         "account": account(slices),
         "warnings": [loss.model_dump() for loss in warnings(slices, settings["lang"].split(","))],
     }
+
+
+def total_usage(models: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
+    """What was asked of all models together."""
+    return {name: int(sum(usage.get(name, 0) for usage in models.values())) for name in USAGE}
 
 
 def mining_by_language(reports: Sequence[StageReport]) -> dict[str, dict[str, int]]:
@@ -295,8 +298,8 @@ def say(loss: Loss) -> str:
 
 
 def _account_of_calls(summary: dict[str, Any]) -> list[str]:
-    """What was asked of each model; nothing where there is none."""
-    if summary["engine"] == "extractive":
+    """What was asked of each model; nothing where there is none, of writers or judges."""
+    if list(summary["models"]) == ["extractive"]:
         return []
     lines = [
         "| model | calls made | answered by kept replies | tokens in | tokens out |",

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
 
-from pipelines.view import print_unverified
+from pipelines.view import print_calls, print_unverified
 from sdg.account import SliceCount
 from sdg.campaign import Outcome
 from sdg.languages import language
@@ -20,6 +20,7 @@ from sdg.runner import StageReport
 from sdg.schema import Example, to_table
 from sdg.store import write_table
 from sdg.summary import (
+    USAGE,
     approximate_recall,
     count_examples,
     make_summary,
@@ -212,6 +213,24 @@ def test_no_name_breaks_the_card(name: str, tmp_path: Path) -> None:
     }
     assert "\0" not in card
     assert "\x1b" not in card
+
+
+def test_a_judges_calls_are_in_the_totals(tmp_path: Path) -> None:
+    """Beside a writer that is no model, too: on the screen, in the summary and on the card."""
+    writer = {"calls": 160, "reused": 0}
+    judge = {"calls": 100, "reused": 276, "tokens_in": 1_500, "tokens_out": 20}
+    models = {"extractive": writer, "judge-1": judge}
+    examples = examples_with(tmp_path, {})
+    summary = make_summary("run", SETTINGS, Outcome(REPORTS, [], {}, models), examples)
+    assert [summary[name] for name in USAGE] == [260, 276, 1_500, 20]
+    assert "| judge-1 | 100 | 276 | 1500 | 20 |" in render_card(summary, [language("sw")])
+    console = Console(record=True, width=80, file=io.StringIO())
+    print_calls(console, {"extractive": writer})
+    assert console.export_text() == ""
+    print_calls(console, models)
+    lines = [re.findall(r"[\w,-]+", line) for line in console.export_text().splitlines()]
+    assert ["judge-1", "100", "276", "1,500", "20"] in lines
+    assert ["all", "260", "276", "1,500", "20"] in lines
 
 
 def test_query_languages_are_listed_without_region(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from sdg.cluster import Cluster
 from sdg.languages import language
 from sdg.runner import Runner
 from sdg.schema import Call, Example, read_rows, rows_of
+from sdg.summary import total_usage
 from tests.engines.scripted_server import Handler, ScriptedServer, ok, serving
 from tests.pipelines.model_replies import (
     ACCEPTED,
@@ -206,6 +207,8 @@ def test_a_judge_is_asked_about_the_pairs_that_come_to_it(first: Outcome, runs: 
     assert report.dropped == {"judged_bad_language": len(LANGS)}
     assert (asked, outcome.models[JUDGE]["calls"]) == (report.num_in, report.num_in)
     assert outcome.models["model-1"]["calls"] == 0  # the writer's replies are kept ones
+    total = total_usage(outcome.models)
+    assert (total["calls"], total["reused"]) == (asked, NUM_CALLS)
     kept = rows_at(runs.folder / "judged", "stages/9-mix/kept/*.parquet")
     grades = {json.loads(row["provenance"]["judged"])["language"] for row in kept}
     assert (len(kept), grades) == (report.num_kept, {5.0})
