@@ -56,10 +56,18 @@ def push(folder: Path, name: str, dry_run: bool, console: Console) -> None:
     console.print(f"pushed {len(files)} files to datasets/{escape(name)} (private)")
 
 
-def _say(console: Console, to: str, folder: Path, written: Written) -> None:
+def _say(console: Console, to: str, folder: Path, written: Written, negatives: int) -> None:
     console.print(f"[bold]{written.rows:,} examples[/bold] for {to} in {folder}", highlight=False)
     for reason, count in written.left_out.items():
         console.print(f"left out: {count:,} with {reason}", highlight=False)
+    if written.most_negatives > negatives:
+        console.print(
+            f"negatives: the first {negatives} of each row; rows have up to "
+            f"{written.most_negatives}, but every row must have as many, and those with fewer are "
+            f'left out. Another number: ARGS="--negatives <number>"',
+            highlight=False,
+            soft_wrap=True,
+        )
     how = READ[to].format(folder=folder)
     console.print(f"read them with  {escape(how)}", highlight=False, soft_wrap=True)
 
@@ -82,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     if args.negatives < 0:
         raise UserError("--negatives must be 0 or more")
     folder, written = export(run_dir_of(args.run), args.to, args.negatives)
-    _say(console, args.to, folder, written)
+    _say(console, args.to, folder, written, args.negatives)
     if args.push:
         push(folder, args.push, args.dry_run not in ("", "0"), console)
     return 0

@@ -31,6 +31,7 @@ class Written:
 
     rows: int = 0
     left_out: Counter[str] = field(default_factory=Counter)  # by reason
+    most_negatives: int = 0  # of a row; counted where all rows are given as many
 
 
 class JsonLines:
@@ -113,9 +114,11 @@ def write_sentence_transformers(rows: Iterator[Row], folder: Path, negatives: in
                 lower = zip(hard, row["negative_grades"], strict=False)  # mined ones have none
                 schema = graded
                 lines = [[query, text, grade] for text, grade in [*pairs, *lower]]
-            elif len(hard) < negatives:
-                written.left_out[f"fewer than {negatives} negatives"] += 1
-                continue
+            else:
+                written.most_negatives = max(written.most_negatives, len(hard))
+                if len(hard) < negatives:
+                    written.left_out[f"fewer than {negatives} negatives"] += 1
+                    continue
             name = row["task"]
             if name not in tables:
                 tables[name] = stack.enter_context(_TableWriter(folder / name, schema))

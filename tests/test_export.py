@@ -78,6 +78,19 @@ def test_sentence_transformers_takes_the_columns_in_their_order(run_dir: Path) -
     ]
 
 
+def test_it_is_said_that_there_are_more_negatives(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--run", "one", "--to", "sentence-transformers"]
+    assert main(given) == 0
+    shown = capsys.readouterr().out
+    assert "negatives: the first 4 of each row; rows have up to 5, but every row" in shown
+    assert 'ARGS="--negatives <number>"' in shown
+    for enough in ("5", "6"):
+        assert main([*given, "--negatives", enough]) == 0
+        assert "negatives: " not in capsys.readouterr().out
+
+
 def test_sentence_transformers_trains_on_it(run_dir: Path, minilm: Path, tmp_path: Path) -> None:
     from sentence_transformers import (
         SentenceTransformer,
