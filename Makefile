@@ -80,7 +80,7 @@ $(HAS)/%: $(PINS)
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
-	  /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 } \
+	  /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 } \
 	  /^##   / { sub("^##   ", ""); printf "  %-12s %s\n", "", $$0 }' Makefile
 	@echo "  PYTHON=python3.12 names the Python that .venv is made of; UV_TORCH_BACKEND=cpu in the"
 	@echo "  environment takes torch without CUDA from PyTorch's own index."

@@ -54,6 +54,17 @@ def test_make_takes_it(command: str) -> None:
     }
 
 
+def test_make_help_lists_every_command_that_is_explained() -> None:
+    explained = re.findall(r"^(\S+):.*?## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    column = r"^  (?=.{12} \S)([a-z]\S*) "
+    assert re.findall(column, done.stdout, re.MULTILINE) == explained
+    assert {command.split()[1] for command in COMMANDS if command.startswith("make ")} <= {
+        *explained
+    }
+
+
 def test_make_refuses_an_option_that_there_is_not() -> None:
     command = ["make", "--dry-run", "generate", "LANG=sw", "CORPSU=x"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
