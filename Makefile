@@ -1,6 +1,6 @@
 # Mbegu's commands; `make help` lists them. Each installs what it needs into .venv by itself, once.
 # A target of its own: <name>: $(HAS)/base+train, with the extras of pyproject.toml it runs on, and its
-# options passed by $(call options,…) as in `report`.
+# options passed by $(call options,…) as in `report`; what it cannot do without is in NEEDS_<name>.
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -39,6 +39,27 @@ GENERATION := lang:LANG corpus:CORPUS pairs:PAIRS run:RUN engine:ENGINE model:MO
 prepend = $(foreach pair,$1,$(call optional,$(subst :, ,$(pair))))
 optional = [ -z "$$MBEGU_$(word 2,$1)" ] || set -- --$(word 1,$1)="$$MBEGU_$(word 2,$1)" "$$@";
 
+# What a command cannot do without; <name>: needs-<name> asks for it before anything is installed. In
+# front of the colon is what ARGS may have in its place, and a plus stands for a space.
+NEEDS_submit := $(if $(call given,CONFIG),,--lang:LANG=<code>) \
+  $(if $(value RAY_API_SERVER_ADDRESS),,--address:ADDRESS=http://<head>:8265) \
+  $(if $(call given,CONFIG)$(call given,DRY_RUN),,runs:RUNS=/<shared>/runs)
+NEEDS_report := --run:RUN=<name>
+NEEDS_export := --run:RUN=<name> --to:TO=<trainer>
+NEEDS_train := --run:RUN=<name> $(if $(call given,CONFIG),,model:MODEL=<model> data:DATA=runs/<run>)
+NEEDS_merge := --help:ARGS="OUT+MODEL+MODEL"
+NEEDS_evaluate := --model:MODEL=<folder> $(if $(call given,TASKS),,--:DATA=<folder>)
+NEEDS_ablate := --config:CONFIG=<matrix>
+NEEDS_probe := --run:RUN=<name>
+NEEDS_release := --run:RUN=<name>
+NEEDS_reproduce := --release:RELEASE=<folder>
+parts = $(subst :, ,$(firstword $(subst =, ,$1)))
+shown = $(subst +, ,$(strip $(foreach need,$1,$(patsubst $(firstword $(call parts,$(need))):%,%,$(need)))))
+is_met = $(call given,$(lastword $(call parts,$1)))$(findstring $(firstword $(call parts,$1)),$(call \
+           given,ARGS))$(filter -h --help,$(call given,ARGS))
+missing = $(call shown,$(foreach need,$1,$(if $(call is_met,$(need)),,$(need))))
+NEEDY := $(patsubst NEEDS_%,needs-%,$(filter NEEDS_%,$(.VARIABLES)))
+
 # Texts are UTF-8 whatever the shell's locale is.
 export LC_ALL := C.UTF-8
 export PYTHONUTF8 := 1
@@ -76,7 +97,7 @@ $(HAS)/%: $(PINS)
 # --- Commands -----------------------------------------------------------------------------------
 .PHONY: help setup generate submit preview lint-prompts languages filters report export train merge e2e \
         evaluate ablate probe release reproduce lint fmt test bench lock clean language-given \
-        model-given bench-given no-python
+        model-given bench-given no-python $(NEEDY)
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -93,7 +114,7 @@ generate: language-given model-given $(HAS)/$(GENERATE) ## make data for a langu
 ##   ENGINE=vllm installs vLLM, too
 	@eval "set -- $$MBEGU_ARGS"; $(runs) $(call prepend,$(GENERATION)) $(PY) -m pipelines.generate "$$@"
 
-submit: language-given $(HAS)/base+cluster ## the same on a Ray cluster: make submit LANG=sw ADDRESS=http://head:8265 RUNS=/shared/runs
+submit: language-given model-given needs-submit $(HAS)/base+cluster ## the same on a Ray cluster: make submit LANG=sw ADDRESS=http://head:8265 RUNS=/shared/runs
 ##   [and all that generate takes]; shows what the job prints, and ends as it does
 	@eval "set -- $$MBEGU_ARGS"; $(runs) $(call prepend,address:ADDRESS $(GENERATION)) \
 	$(PY) -m pipelines.submit "$$@"
@@ -112,21 +133,20 @@ languages: $(HAS)/base ## list languages, scripts, detectors: make languages [AR
 filters: $(HAS)/base ## list what filters ask, their reasons and settings: make filters [ARGS=mixed_script]
 	@eval "set -- $$MBEGU_ARGS"; $(PY) -m pipelines.filters "$$@"
 
-report: $(HAS)/base ## show what a run made, as one page: make report RUN=sw, or two: RUN=a,b
-	@[ -n "$$MBEGU_RUN" ] || { echo "Which run? make report RUN=<name>, or RUN=<a>,<b>" >&2; exit 2; }
+report: needs-report $(HAS)/base ## show what a run made, as one page: make report RUN=sw, or two: RUN=a,b
 	@$(call options,run:RUN) $(PY) -m pipelines.report "$$@"
 
-export: $(HAS)/base ## hand a run to a trainer: make export RUN=sw TO=sentence-transformers
+export: needs-export $(HAS)/base ## hand a run to a trainer: make export RUN=sw TO=sentence-transformers
 ##   or automodel, flagembedding, tevatron, beir, hf [PUSH=<owner>/<name> DRY_RUN=1 ARGS=]
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,run:RUN to:TO push:PUSH dry-run:DRY_RUN) \
 	$(PY) -m pipelines.export "$$@"
 
-train: $(HAS)/base+train ## train an embedder: make train RUN=<name> MODEL=<model> DATA=runs/<run>
+train: needs-train $(HAS)/base+train ## train an embedder: make train RUN=<name> MODEL=<model> DATA=runs/<run>
 ##   [CONFIG= SEED= ARGS=]; DATA=runs/a,runs/b; the model is then in trainings/<RUN>/model
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,run:RUN model:MODEL data:DATA config:CONFIG seed:SEED) \
 	$(PY) -m pipelines.train "$$@"
 
-merge: $(HAS)/base+train ## merge models: make merge ARGS="OUT MODEL MODEL … [--method ties]"
+merge: needs-merge $(HAS)/base+train ## merge models: make merge ARGS="OUT MODEL MODEL … [--method ties]"
 	@eval "set -- $$MBEGU_ARGS"; $(PY) -m embedtrain.merge "$$@"
 
 e2e: language-given $(HAS)/base+train+evaluate+test ## the whole road on a CPU: make e2e LANG=sw CORPUS=<documents>
@@ -134,33 +154,32 @@ e2e: language-given $(HAS)/base+train+evaluate+test ## the whole road on a CPU: 
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,lang:LANG corpus:CORPUS data:DATA model:MODEL run:RUN) \
 	$(PY) -m pipelines.e2e "$$@"
 
-evaluate: $(HAS)/base+train+evaluate ## measure models: make evaluate MODEL=<folder>[,<folder>] DATA=<folder>
+evaluate: needs-evaluate $(HAS)/base+train+evaluate ## measure models: make evaluate MODEL=<folder>[,<folder>] DATA=<folder>
 ##   [TASKS=<mteb names> ARGS=]; DATA is in BEIR's layout or a table; two models are compared
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,model:MODEL data:DATA tasks:TASKS) \
 	$(PY) -m pipelines.evaluate "$$@"
 
-ablate: $(HAS)/base+train+evaluate+test ## which data, losses, merges help: make ablate CONFIG=<matrix>
+ablate: needs-ablate $(HAS)/base+train+evaluate+test ## which data, losses, merges help: make ablate CONFIG=<matrix>
 ##   [CORPUS= MODEL= RUN= ARGS=]; tables with intervals in ablations/<RUN>; see ablate_strategies
-	@[ -n "$$MBEGU_CONFIG" ] || { \
-	  echo "Which matrix? make ablate CONFIG=ablate_strategies, or a YAML file" >&2; exit 2; }
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,config:CONFIG corpus:CORPUS model:MODEL run:RUN) \
 	$(PY) -m pipelines.ablate "$$@"
 
-probe: $(HAS)/base+train+evaluate+test ## rank a run's prompts, models, strategies: make probe RUN=sw
+probe: needs-probe $(HAS)/base+train+evaluate+test ## rank a run's prompts, models, strategies: make probe RUN=sw
 ##   [DATA=<evaluation folders> MODEL= PAIRS= ARGS=]; their shares as a profile in probes/<RUN>
-	@[ -n "$$MBEGU_RUN" ] || { echo "Which run? make probe RUN=<name>" >&2; exit 2; }
 	@eval "set -- $$MBEGU_ARGS"; $(call prepend,run:RUN data:DATA model:MODEL pairs:PAIRS) \
 	$(PY) -m pipelines.probe "$$@"
 
-release: $(HAS)/base+train+evaluate ## a run in one checksummed folder: make release RUN=sw
+release: needs-release $(HAS)/base+train+evaluate ## a run in one checksummed folder: make release RUN=sw
 ##   [TRAINING= DATA=<evaluation folders>]: data, weights, measurements, how to make them again
-	@[ -n "$$MBEGU_RUN" ] || { echo "Which run? make release RUN=<name>" >&2; exit 2; }
 	@$(call options,run:RUN training:TRAINING data:DATA) $(PY) -m pipelines.release "$$@"
 
-reproduce: $(HAS)/base+train+evaluate ## make a release again and compare: make reproduce RELEASE=<folder>
+reproduce: needs-reproduce $(HAS)/base+train+evaluate ## make a release again and compare: make reproduce RELEASE=<folder>
 ##   [CORPUS= MODEL=]: where the documents and the model it began with are, if elsewhere
-	@[ -n "$$MBEGU_RELEASE" ] || { echo "Which? make reproduce RELEASE=<folder>" >&2; exit 2; }
 	@$(call options,release:RELEASE corpus:CORPUS model:MODEL) $(PY) -m pipelines.reproduce "$$@"
+
+$(NEEDY): needs-%:
+	@$(if $(call missing,$(NEEDS_$*)),echo 'make $* lacks $(call missing,$(NEEDS_$*)). The command is:' \
+	  'make $* $(call shown,$(NEEDS_$*)); make help lists its options' >&2; exit 2)
 
 model-given:
 	@[ "$$MBEGU_ENGINE" != vllm ] || [ -n "$$MBEGU_MODEL$$MBEGU_CONFIG$$MBEGU_ARGS" ] || { \

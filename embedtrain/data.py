@@ -93,7 +93,10 @@ def open_sources(
         UserError: a source is missing, broken, of another schema version, or without usable rows.
     """
     if not config.sources:
-        raise UserError("no data: give sources, --set 'data.sources=[{path: runs/sw}]'")
+        raise UserError(
+            "no data: give a run, DATA=runs/<run>, or sources, "
+            "--set 'data.sources=[{path: runs/sw}]'"
+        )
     opened = []
     for number, source in enumerate(config.sources):
         own = source.layout == "examples"

@@ -72,15 +72,71 @@ def test_make_refuses_an_option_that_there_is_not() -> None:
     assert "no option CORPSU=" in done.stderr
 
 
-def test_make_asks_for_a_model_before_it_installs_vllm(tmp_path: Path) -> None:
-    command = ["make", "-f", str(ROOT / "Makefile"), "generate", "LANG=sw", "ENGINE=vllm"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+def make_elsewhere(folder: Path, command: str) -> str:
+    """What a make that fails says, in a folder where nothing is installed, nor is after."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "RAY_"))}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        ["make", "-f", str(ROOT / "Makefile"), *shlex.split(command)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 2
-    assert "ENGINE=vllm needs a model" in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert done.returncode == 2, done.stdout
+    assert not list(folder.iterdir())
+    return done.stderr
+
+
+def test_make_asks_for_a_model_before_it_installs_vllm(tmp_path: Path) -> None:
+    for name in ("generate", "submit"):
+        said = make_elsewhere(tmp_path, f"{name} LANG=sw ENGINE=vllm")
+        assert "ENGINE=vllm needs a model" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("report", "RUN=<name>"),
+        ("export", "RUN=<name> TO=<trainer>"),
+        ("export RUN=sw", "TO=<trainer>"),
+        ("export RUN=sw ARGS='--negatives 8'", "TO=<trainer>"),
+        ("train RUN=x MODEL=m", "DATA=runs/<run>"),
+        ("train CONFIG=train_1b", "RUN=<name>"),
+        ("merge", 'ARGS="OUT MODEL MODEL"'),
+        ("evaluate TASKS=x", "MODEL=<folder>"),
+        ("evaluate MODEL=m", "DATA=<folder>"),
+        ("ablate", "CONFIG=<matrix>"),
+        ("probe", "RUN=<name>"),
+        ("release", "RUN=<name>"),
+        ("reproduce", "RELEASE=<folder>"),
+        ("submit LANG=sw", "ADDRESS=http://<head>:8265 RUNS=/<shared>/runs"),
+        ("submit LANG=sw CONFIG=mine.yaml", "ADDRESS=http://<head>:8265"),
+    ],
+)
+def test_make_names_the_variable_that_is_missing(
+    command: str, missing: str, tmp_path: Path
+) -> None:
+    first, _ = make_elsewhere(tmp_path, command).splitlines()
+    name = command.split()[0]
+    assert first.startswith(f"make {name} lacks {missing}. The command is: make {name} ")
+    assert "--" not in first
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "needs-export RUN=sw ARGS='--to beir'",
+        "needs-evaluate MODEL=m TASKS=x",
+        "needs-evaluate ARGS=--help",
+        "needs-train RUN=x CONFIG=mine.yaml",
+        "needs-train RUN=x MODEL=m ARGS='--set data.sources=[{path: runs/sw}]'",
+        "needs-submit LANG=sw ARGS='--address http://head:8265 --set runs=/shared/runs'",
+    ],
+)
+def test_make_takes_what_is_given_in_another_way(command: str) -> None:
+    done = subprocess.run(["make", *shlex.split(command)], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "-m pipelines.generate" in c])

@@ -55,7 +55,7 @@ def test_the_recipes_stages_have_its_numbers() -> None:
     [
         (["--run", "../x"], "RUN=../x: a name is letters"),
         (["--run", "x"], "which model? Give a folder or a hub id: MODEL=<model>"),
-        (["--run", "x", "--model", "none/here"], "no data: give sources"),
+        (["--run", "x", "--model", "none/here"], "no data: give a run, DATA=runs/<run>"),
         (["--run", "x", "--config", "train_2b"], "those that come along: train_1b, train_8b_1gpu"),
         (["--run", "x", "--set", "optim.rate=1"], "--set optim.rate: unknown key; allowed: learn"),
         (["--run", "x", "--set", "loss.name=hard"], "--set loss.name: Input should be 'hard_neg"),
