@@ -179,10 +179,13 @@ def print_losses(console: Console, stages: Stages, langs: Sequence[str]) -> None
         for lang, mine in losses(stages).items()
         if lang in langs and lang not in warned
     ]
-    if len(langs) > 1:
-        for loss in sorted(others, key=lambda loss: -loss.share)[:_MOST_LOSSES]:
-            if loss.num_lost:
-                console.print(f"  {escape(say(loss))}", highlight=False)
+    lost = sorted((loss for loss in others if loss.num_lost), key=lambda loss: -loss.share)
+    if len(langs) > 1 and lost:
+        console.print("The stage where each language lost most (all are in summary.json, account):")
+        for loss in lost[:_MOST_LOSSES]:
+            console.print(f"  {escape(say(loss))}", highlight=False)
+        if len(lost) > _MOST_LOSSES:
+            console.print(f"  and {len(lost) - _MOST_LOSSES} more", highlight=False)
 
 
 def print_quotas(console: Console, cells: Mapping[str, CellState], num_examples: int) -> None:

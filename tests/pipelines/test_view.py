@@ -4,7 +4,8 @@ import io
 
 from rich.console import Console
 
-from pipelines.view import StageBars
+from pipelines.view import StageBars, print_losses
+from sdg.account import SliceCount
 from sdg.store import Done
 
 
@@ -55,3 +56,34 @@ def test_the_bars_say_it_too() -> None:
     assert "1,040 rows" in seed and seed.rstrip().endswith("before")
     assert "100 rows" in infer and infer.rstrip().endswith("1 before")
     assert "100 rows" in parse and "before" not in parse
+
+
+def losses_shown(*langs: str) -> list[str]:
+    """Of a run in which dedupe drops a few of every language."""
+    counts = [
+        SliceCount(
+            lang=lang,
+            task="retrieval",
+            model="m",
+            prompt="p",
+            num_in=100,
+            num_kept=79 + number,
+            num_out=79 + number,
+            dropped={"near_pair": 21 - number},
+        )
+        for number, lang in enumerate(langs)
+    ]
+    console = Console(file=io.StringIO(), record=True, width=100)
+    print_losses(console, {"dedupe": counts}, langs)
+    return console.export_text().splitlines()
+
+
+def test_losses_by_language_have_a_heading() -> None:
+    assert losses_shown("sw", "am") == [
+        "The stage where each language lost most (all are in summary.json, account):",
+        "  Swahili (sw): dedupe dropped 21 of 100: near_pair 21",
+        "  Amharic (am): dedupe dropped 20 of 100: near_pair 20",
+    ]
+    assert losses_shown("sw") == []
+    many = losses_shown(*["am", "ar", "bn", "en", "es", "fr", "ha", "hi", "ru", "sw"])
+    assert len(many) == 10 and many[-1] == "  and 2 more"
