@@ -250,11 +250,13 @@ def _report(
 ) -> None:
     from pipelines.report_page import write_report
     from pipelines.view import (
+        counted,
         print_calls,
         print_losses,
         print_quotas,
         print_samples,
         print_unverified,
+        size_of,
         stage_table,
     )
     from sdg.summary import (
@@ -296,8 +298,8 @@ def _report(
     print_quotas(console, outcome.cells, summary["examples"])
     folder = escape(str(run_dir))
     console.print(
-        f"[bold]{summary['examples']:,} examples[/bold] in {folder}/examples/*.parquet "
-        f"({summary['bytes'] / 2**20:.1f} MB)\n"
+        f"[bold]{counted(summary['examples'], 'example')}[/bold] in {folder}/examples/*.parquet "
+        f"({size_of(summary['bytes'])})\n"
         f"report   {escape(str(page))}\n"
         f"card     {folder}/README.md\nsummary  {folder}/summary.json\n"
         f"dropped  {folder}/stages/*/dropped/*.parquet\n"

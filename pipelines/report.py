@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from pipelines.generate import run_dir_of
 from pipelines.report_page import write_report
+from pipelines.view import size_of
 from sdg.errors import UserError, entry_point
 
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     if not 1 <= len(names) <= 2:
         raise UserError(f"RUN={args.run}: give one run, or two with a comma between them")
     path = write_report([run_dir_of(name) for name in names])
-    screen.print(f"[bold]{escape(str(path))}[/bold] ({path.stat().st_size / 2**20:.1f} MB)")
+    screen.print(f"[bold]{escape(str(path))}[/bold] ({size_of(path.stat().st_size)})")
     return 0
 
 

@@ -29,6 +29,18 @@ _ISOLATE, _END = "\u2068", "\u2069"
 _UNITS = {"seed": "documents", "render": "seeds", "infer": "calls", "parse": "replies"}
 
 
+def counted(num: int, thing: str) -> str:
+    """A number of things: 1 shard, 2 shards."""
+    return f"{num:,} {thing}{'s' * (num != 1)}"
+
+
+def size_of(num_bytes: int) -> str:
+    """The size of a file or several, in the unit that fits."""
+    if num_bytes < 2**20:
+        return f"{max(1, round(num_bytes / 2**10)):,} KB"
+    return f"{num_bytes / 2**20:,.1f} MB"
+
+
 class StageBars:
     """The runner's `Progress`: bars on a terminal, one line a stage elsewhere."""
 
@@ -76,7 +88,7 @@ class StageBars:
         )
         self._before[stage] = ""
         if num:
-            part = "" if num == num_shards else f"{num} of them with {rows:,} rows "
+            part = "" if num == num_shards else f"{num} of them with {counted(rows, 'row')} "
             self._before[stage] = f" ({part}done before)"
 
     def shard_done(self, stage: str, done: Done) -> None:
@@ -88,7 +100,8 @@ class StageBars:
         if not self.console.is_terminal:
             task = self._bars.tasks[self._tasks[stage]]
             self.console.print(
-                f"{stage}: {int(task.completed)} shards, {task.fields['rows']:,} rows"
+                f"{stage}: {counted(int(task.completed), 'shard')}, "
+                f"{counted(task.fields['rows'], 'row')}"
                 f"{self._before[stage]}",
                 soft_wrap=True,
             )

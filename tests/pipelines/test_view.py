@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from pipelines.view import StageBars, print_losses
+from pipelines.view import StageBars, counted, print_losses, size_of
 from sdg.account import SliceCount
 from sdg.store import Done
 
@@ -87,3 +87,13 @@ def test_losses_by_language_have_a_heading() -> None:
     assert losses_shown("sw") == []
     many = losses_shown(*["am", "ar", "bn", "en", "es", "fr", "ha", "hi", "ru", "sw"])
     assert len(many) == 10 and many[-1] == "  and 2 more"
+
+
+def test_one_is_no_plural_and_small_files_have_a_size() -> None:
+    assert [counted(num, "shard") for num in (0, 1, 1_200)] == [
+        "0 shards",
+        "1 shard",
+        "1,200 shards",
+    ]
+    sizes = [size_of(num) for num in (100, 48_700, 2**20 - 1, 2**20, 5_000 * 2**20)]
+    assert sizes == ["1 KB", "48 KB", "1,024 KB", "1.0 MB", "5,000.0 MB"]
