@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sdg.errors import UserError
 from sdg.languages import language
+from sdg.lock import is_locked
 from sdg.readers import USUAL_NAMES, File, Raw, by_role, known_kinds, listed, read_rows
 from sdg.schema import Document
 from sdg.storage import find, path_of
@@ -245,11 +246,14 @@ def _missing(path: Path) -> NoReturn:
     folder = path.parent
     if not folder.is_dir():
         raise UserError(f"{path}: no such file, nor a folder {folder}; check CORPUS=")
-    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    # A run that is being made, this one for instance, is nothing to read yet.
+    there = [p for p in folder.iterdir() if not p.name.startswith(".") and not is_locked(p)]
+    names = sorted(p.name for p in there)
     near = [name for name in names if name.startswith(path.name)]
     near = near or difflib.get_close_matches(path.name, names, n=3)
-    there = f"did you mean {listed(near, 3)}?" if near else f"in that folder: {listed(names, 8)}"
-    raise UserError(f"{path}: no such file; {there}")
+    inside = f"in that folder: {listed(names, 8)}" if names else "nothing like it is in that folder"
+    hint = f"did you mean {listed(near, 3)}?" if near else inside
+    raise UserError(f"{path}: no such file; {hint}")
 
 
 # Datasets of the Hugging Face hub

@@ -36,6 +36,19 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(run_dir: Path) -> bool:
+    """Whether a process, this one or another, works on a run's folder in this file system."""
+    path = run_dir / "lock"
+    if not path.is_file():
+        return False
+    try:
+        with path.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held, or another user's
+        return True
+    return False
+
+
 def _busy(path: Path) -> UserError:
     return UserError(
         f"{path.parent}: another process is working on this run; wait for it, or give another "

@@ -18,6 +18,7 @@ import pytest
 
 from sdg import corpora
 from sdg.corpora import CorpusConfig, bundled_languages, read_documents
+from sdg.lock import run_lock
 from tests.corpus_files import jsonl, read, refusal, texts
 
 # Folders, globs
@@ -74,6 +75,16 @@ def test_missing_path_names_near_ones(tmp_path: Path) -> None:
     assert "did you mean swahili.jsonl?" in refusal(tmp_path / "swahili")
     assert "in that folder: hausa.jsonl, swahili.jsonl" in refusal(tmp_path / "zzz")
     assert f"nor a folder {tmp_path / 'no'}" in refusal(tmp_path / "no" / "x.jsonl")
+
+
+def test_a_run_that_is_being_made_is_not_suggested(tmp_path: Path) -> None:
+    wanted = tmp_path / "nope"
+    with run_lock(tmp_path / "dd-nope"):
+        assert "nothing like it is in that folder" in refusal(wanted)
+        with run_lock(tmp_path / "nope-1"):
+            pass
+        assert refusal(wanted).endswith("no such file; did you mean nope-1?")
+    assert "dd-nope" in refusal(tmp_path / "dd-nop")
 
 
 def test_paths_of_no_known_store_are_refused() -> None:
