@@ -1,14 +1,17 @@
-"""Calls to ask engines with."""
+"""Calls to ask engines with, and endpoints to ask."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from sdg.engines.openai import OpenAIEngine
 from sdg.schema import Call, Message, Seed
 from sdg.text import digest
+from tests.engines.scripted_server import ScriptedServer, serving
 
 MakeCall = Callable[..., Call]
+KEY = "sk-verysecret-0123456789abcdef"
 
 
 def _make_call(
@@ -48,3 +51,28 @@ def make_call() -> MakeCall:
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture
+def quick_and_keyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoints that want a key get one, and are asked again at once."""
+    monkeypatch.setattr("sdg.engines.limits.BACKOFF_S", 0.01)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def dead() -> Iterator[str]:
+    """The URL of a port where nobody listens, and which nobody else is given meanwhile."""
+    with ScriptedServer() as server:
+        yield server.url
+
+
+def openai_engine(url: str, **settings: object) -> OpenAIEngine:
+    return OpenAIEngine.model_validate({"model": "model-1", "base_url": url, **settings})

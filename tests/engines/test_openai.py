@@ -6,19 +6,16 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from pydantic import ValidationError
 
 from sdg.engines.limits import backoff_s
-from sdg.engines.openai import OpenAIEngine
 from sdg.errors import UserError
 from sdg.tasks.retrieval import QueryReply
 from tests import tiny_model
-from tests.engines.conftest import MakeCall
+from tests.engines.conftest import KEY, MakeCall, openai_engine
 from tests.engines.scripted_server import (
     Handler,
     ScriptedServer,
@@ -31,36 +28,12 @@ from tests.engines.scripted_server import (
     status,
 )
 
-KEY = "sk-verysecret-0123456789abcdef"
-
-
-@pytest.fixture(autouse=True)
-def _quick_and_keyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdg.engines.limits.BACKOFF_S", 0.01)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def dead() -> Iterator[str]:
-    """The URL of a port where nobody listens, and which nobody else is given meanwhile."""
-    with ScriptedServer() as server:
-        yield server.url
-
-
-def _engine(url: str, **settings: object) -> OpenAIEngine:
-    return OpenAIEngine.model_validate({"model": "model-1", "base_url": url, **settings})
+pytestmark = pytest.mark.usefixtures("quick_and_keyed")
 
 
 def test_the_request_holds_what_the_call_says(server: ScriptedServer, make_call: MakeCall) -> None:
     call = make_call(temperature=0.3, top_p=0.9, max_tokens=77)
-    with closing(_engine(server.url, extra_body={"top_k": 4}).open()) as session:
+    with closing(openai_engine(server.url, extra_body={"top_k": 4}).open()) as session:
         (reply,) = session.answer([call])
     ((headers, body),) = server.requests
     assert headers["authorization"] == f"Bearer {KEY}"
@@ -91,7 +64,7 @@ def test_the_request_holds_what_the_call_says(server: ScriptedServer, make_call:
 def test_structured_is_a_setting(
     server: ScriptedServer, make_call: MakeCall, structured: str, wanted: object
 ) -> None:
-    with closing(_engine(server.url, structured=structured).open()) as session:
+    with closing(openai_engine(server.url, structured=structured).open()) as session:
         session.answer([make_call()])
     assert server.requests[0][1].get("response_format") == wanted
 
@@ -113,7 +86,7 @@ def test_structured_is_a_setting(
 def test_what_may_pass_is_tried_again_and_then_the_rows_error(
     server: ScriptedServer, make_call: MakeCall, step: Step, error: str, timeout_s: float
 ) -> None:
-    with closing(_engine(server.url, max_attempts=2, timeout_s=timeout_s).open()) as session:
+    with closing(openai_engine(server.url, max_attempts=2, timeout_s=timeout_s).open()) as session:
         server.script = [step]
         (reply,) = session.answer([make_call()])
         assert (reply.text, reply.error, reply.attempts) == ('{"query":"nini"}', None, 2)
@@ -124,7 +97,7 @@ def test_what_may_pass_is_tried_again_and_then_the_rows_error(
 
 def test_a_rate_limit_costs_no_row(server: ScriptedServer, make_call: MakeCall) -> None:
     server.script = [status(429)] * 7
-    with closing(_engine(server.url, max_attempts=2).open()) as session:
+    with closing(openai_engine(server.url, max_attempts=2).open()) as session:
         (reply,) = session.answer([make_call()])
     assert (reply.text, reply.attempts) == ('{"query":"nini"}', 8)
 
@@ -138,7 +111,7 @@ def test_retry_after_holds_for_all_requests(server: ScriptedServer, make_call: M
 
     server.script = [status(429, headers={"Retry-After": "1"})]
     server.default = answer
-    with closing(_engine(server.url, concurrency=1).open()) as session:
+    with closing(openai_engine(server.url, concurrency=1).open()) as session:
         started = time.monotonic()
         replies = session.answer([make_call(ordinal=i) for i in range(3)])
     assert sorted(reply.attempts for reply in replies) == [1, 1, 2]
@@ -148,7 +121,7 @@ def test_retry_after_holds_for_all_requests(server: ScriptedServer, make_call: M
 def test_a_long_retry_after_stops_the_run(server: ScriptedServer, make_call: MakeCall) -> None:
     server.default = status(429, "daily limit", headers={"Retry-After": "86400"})
     with (
-        closing(_engine(server.url).open()) as session,
+        closing(openai_engine(server.url).open()) as session,
         pytest.raises(UserError, match="wait 1440 minutes .*daily limit.*same command again"),
     ):
         session.answer([make_call()])
@@ -167,7 +140,7 @@ def test_a_long_retry_after_stops_the_run(server: ScriptedServer, make_call: Mak
 def test_a_row_that_is_refused_is_that_rows_error(
     server: ScriptedServer, make_call: MakeCall, step: Step, error: str
 ) -> None:
-    with closing(_engine(server.url, concurrency=1).open()) as session:
+    with closing(openai_engine(server.url, concurrency=1).open()) as session:
         server.script = [ok(), step]
         before, bad, after = session.answer([make_call(ordinal=i) for i in range(3)])
     assert (bad.text, bad.error, bad.attempts) == (None, error, 1)
@@ -195,7 +168,7 @@ def test_what_no_row_can_succeed_with_stops_the_run(
     server: ScriptedServer, make_call: MakeCall, step: Step, said: str
 ) -> None:
     server.default = step
-    with closing(_engine(server.url, concurrency=2).open()) as session:
+    with closing(openai_engine(server.url, concurrency=2).open()) as session:
         with pytest.raises(UserError, match=said) as error:
             session.answer([make_call(ordinal=i) for i in range(50)])
         assert "\n" not in str(error.value)
@@ -223,7 +196,7 @@ def test_an_endpoint_that_is_down_stops_the_run_and_costs_no_row(
     monkeypatch.setattr("sdg.engines.openai_session.GIVE_UP_S", 1.0)
     server.default = step or server.default
     url = server.url if step else dead
-    with closing(_engine(url, max_attempts=2).open()) as session:
+    with closing(openai_engine(url, max_attempts=2).open()) as session:
         started = time.monotonic()
         with pytest.raises(UserError, match=f"nearly all requests fail.*{said}") as error:
             session.answer([make_call(ordinal=i) for i in range(40)])
@@ -242,7 +215,7 @@ def test_rows_that_fail_beside_an_endpoint_that_is_well_are_the_rows_matter(
         (ok() if handler.body["messages"][0]["content"] == "." else status(500))(handler)
 
     server.default = poisoned
-    with closing(_engine(server.url, max_attempts=2).open()) as session:
+    with closing(openai_engine(server.url, max_attempts=2).open()) as session:
         replies = session.answer([make_call(ordinal=i) for i in range(12)])
         assert {reply.error for reply in replies} == {"server_error"}
         with pytest.raises(UserError, match="nearly all requests fail"):
@@ -260,7 +233,7 @@ def test_a_row_that_is_limited_for_ever_is_given_up(
         (status(429, "Request too large") if "huge" in content else ok())(handler)
 
     server.default = limited
-    with closing(_engine(server.url, max_attempts=2).open()) as session:
+    with closing(openai_engine(server.url, max_attempts=2).open()) as session:
         replies = session.answer([make_call("huge"), *(make_call(ordinal=i) for i in range(6))])
     assert [reply.error for reply in replies] == ["rate_limited", *[None] * 6]
 
@@ -284,7 +257,7 @@ def test_an_endpoint_that_restarts_costs_no_row(
 
     thread = threading.Thread(target=late)
     thread.start()
-    with closing(_engine(server.url, max_attempts=1).open()) as session:
+    with closing(openai_engine(server.url, max_attempts=1).open()) as session:
         (reply,) = session.answer([make_call()])
     done.set()
     thread.join()
@@ -314,7 +287,7 @@ def test_concurrency_holds_over_all_threads_and_order_is_kept(
     server.default = echo
     shards = [[make_call(f"{n}", ordinal=i) for i in range(8)] for n in range(4)]
     with (
-        closing(_engine(server.url, concurrency=3).open()) as session,
+        closing(openai_engine(server.url, concurrency=3).open()) as session,
         ThreadPoolExecutor(4) as pool,
     ):
         answered = list(pool.map(session.answer, shards))
@@ -333,7 +306,7 @@ def test_the_key_is_nowhere(
 ) -> None:
     monkeypatch.setattr("sdg.engines.openai_session.GIVE_UP_LIMITED_S", 0.1)
     caplog.set_level(logging.DEBUG)
-    engine = _engine(server.url, max_attempts=1)
+    engine = openai_engine(server.url, max_attempts=1)
     seen = [repr(engine), engine.model_dump_json()]
     echo = f"who is {KEY}? Bearer {KEY}"
     steps = [status(code, echo) for code in (400, 401, 403, 404, 429, 500)]
@@ -359,87 +332,11 @@ def test_the_key_is_nowhere(
     assert not [text for text in seen if KEY in text]
 
 
-def test_a_url_with_a_password_is_refused_without_repeating_it() -> None:
-    for url in ("http://me:hunter2@host/v1", "https://host/v1?api_key=hunter2"):
-        with pytest.raises(ValidationError) as error:
-            _engine(url)
-        assert "hunter2" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("settings", "models", "post", "said"),
-    [
-        ({"model": ""}, None, None, r"MODEL=<name>; it offers model-0, .*model-7, \.\.\.$"),
-        ({"model": "model-99"}, None, status(404), r"no such model; it offers model-9, "),
-        ({"model": "model-99"}, None, status(400, "invalid model name"), "no such model"),
-        ({}, status(401), None, "OPENAI_API_KEY"),
-        ({}, status(403), None, "OPENAI_API_KEY"),
-        ({}, status(503), None, "HTTP 503"),
-    ],
-)
-def test_check_refuses(
-    server: ScriptedServer,
-    settings: dict[str, object],
-    models: Step | None,
-    post: Step | None,
-    said: str,
-) -> None:
-    server.models, server.default = models or server.models, post or server.default
-    with pytest.raises(UserError, match=said) as error:
-        _engine(server.url, **settings).check([], "sw")
-    assert "\n" not in str(error.value)
-
-
-def test_check_passes(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    _engine(server.url).check([], "sw")
-    _engine(server.url, model="alias-of-model-1").check([], "sw")  # unlisted, but it answers
-    server.default = status(
-        400, "'max_tokens' is not supported with this model", param="max_tokens"
-    )
-    _engine(server.url, model="alias-of-model-1").check([], "sw")
-    server.models = status(404)
-    _engine(server.url, model="anything").check([], "sw")
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    _engine("").check([], "sw")
-
-
-def test_check_sees_a_forgotten_v1(server: ScriptedServer) -> None:
-    with pytest.raises(UserError, match=rf"did you mean engine.base_url={server.url}$"):
-        _engine(server.url.removesuffix("/v1")).check([], "sw")
-
-
-def test_check_of_a_dead_endpoint_is_one_quick_line(dead: str) -> None:
-    started = time.monotonic()
-    with pytest.raises(UserError, match=dead) as error:
-        _engine(dead).check([], "sw")
-    assert time.monotonic() - started < 20
-    assert "\n" not in str(error.value)
-
-
-def test_only_an_endpoint_at_home_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY")
-    for home in (
-        "http://localhost:1/v1",
-        "http://10.1.2.3/v1",
-        "http://ollama:1/v1",
-        "http://[::1]/v1",
-    ):
-        assert _engine(home).endpoint() == (home, "none")
-    for away in ("", "https://api.example.com/v1", "http://8.8.8.8/v1"):
-        with pytest.raises(UserError, match="set OPENAI_API_KEY"):
-            _engine(away).check([], "sw")
-
-
-def test_reserved_names_are_refused_in_extra_body() -> None:
-    with pytest.raises(ValidationError, match=r"extra_body\.seed"):
-        _engine("http://localhost/v1", extra_body={"seed": 1})
-
-
 def test_a_real_server(vllm_url: str, make_call: MakeCall) -> None:
-    engine = _engine(vllm_url, model="tiny")
+    engine = openai_engine(vllm_url, model="tiny")
     engine.check([], "sw")
     with pytest.raises(UserError, match=r"it offers tiny$"):
-        _engine(vllm_url, model="huge").check([], "sw")
+        openai_engine(vllm_url, model="huge").check([], "sw")
     calls = [make_call(ordinal=i) for i in range(16)]
     with closing(engine.open()) as session:
         replies = session.answer(calls)
