@@ -68,22 +68,36 @@ _MIXED_WORD = regex.compile(
 )
 MIN_MIXED = 4  # letters of a word; "nм" and "μg" are units
 MANY_SCRIPTS = 4
+# One or two small Greek letters, none of them an omicron: nobody tells it from an "o".
+_FEW_GREEK = regex.compile(r"[^\p{Cyrillic}\p{Greek}]*(?:[α-ξπρσ-ω][^\p{Cyrillic}\p{Greek}]*){1,2}")
+_CAPITAL, _SMALL = regex.compile(r"(?=\p{Latin})\p{Lu}"), regex.compile(r"(?=\p{Latin})\p{Ll}")
+PER_SMALL = 2  # capitals of a name, at least, for each small Latin letter of it
 
 
 @reasons("mixed_script")
 def mixed_script(row: Candidate, config: FilterConfig) -> str | None:
     """Words put together of look-alike letters, and texts in which a model fell from script to
-    script."""
+    script. Names of science (IFNγ, NFκB, RORγt) are genuine.
+    """
     return "mixed_script" if _is_mixed(row.query) or _is_mixed(row.positive) else None
 
 
 def _is_mixed(side: Text) -> bool:
     found = side.tally
     if found.num_turns and any(
-        len(word[0]) >= MIN_MIXED for word in _MIXED_WORD.finditer(side.text)
+        len(word[0]) >= MIN_MIXED and not _names_science(word[0])
+        for word in _MIXED_WORD.finditer(side.text)
     ):
         return True
     return found.num_scripts >= MANY_SCRIPTS
+
+
+def _names_science(word: str) -> bool:
+    """Latin letters, most of them capitals, with a small Greek one or two: no small Greek letter
+    looks like a capital, so nobody mistook one for the other."""
+    if not _FEW_GREEK.fullmatch(word):
+        return False
+    return len(_CAPITAL.findall(word)) >= PER_SMALL * len(_SMALL.findall(word))
 
 
 PER_BOILERPLATE = 250  # characters of a text, in which one such phrase is too many
