@@ -19,6 +19,9 @@ _URL = regex.compile(r"(?:https?://|www\.)\S+", regex.IGNORECASE)
 # counts the letters that these begin with.
 _MOJIBAKE = regex.compile(r"Ã[©¨¡³±§¼¶¤ª«­ ]|â€[™œ¦“”˜\x9d]|(?:[ÐÑ][\x80-\xbf°±²³µ¸º»¼½¾]){2}")
 _MARKDOWN = regex.compile(r"\A\s*#{1,6} |\*\*\S[^*]*\*\*|\]\(https?://")
+# A run's texts are of one line. One dash between bars is a mathematician's (|-|p).
+_RULING = regex.compile(r"\|\s*:?--+:?\s*(?:\||\Z)|--:?\s*\|\s*:?--")
+_HEADING = regex.compile(r"\A\s*# |(?:\A|\s)#{2,6} \S")  # "# 1" is a number
 
 
 @reasons("broken_text", "markup")
@@ -47,8 +50,14 @@ def _is_broken(side: Text) -> bool:
 
 
 def _has_markup(passage: str) -> bool:
-    """Tags, or entities: one or two ("&gt; 90 %") spoil no passage."""
-    return _has_tag(passage) or _num_entities(passage) > MAX_ENTITIES
+    """Tags; a table or a heading of Markdown's; or entities: one or two ("&gt; 90 %") spoil no
+    passage."""
+    return (
+        _has_tag(passage)
+        or _num_entities(passage) > MAX_ENTITIES
+        or ("|" in passage and _RULING.search(passage) is not None)
+        or ("# " in passage and _HEADING.search(passage) is not None)
+    )
 
 
 # Looking for a pattern's rarest character first costs next to nothing.
