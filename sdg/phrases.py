@@ -17,6 +17,7 @@ from sdg.characters import NUM_CODES, batches, laid_out, text_of
 from sdg.patterns import Rough
 
 _ACCENTS = range(0x300, 0x370)
+_OPENING = 400  # characters of a text that one of `Openings` ends in
 _NOTHING = NUM_CODES  # what an accent is folded to
 _DECOMPOSED = range(0x30000)  # planes with characters that are made of others
 
@@ -70,6 +71,26 @@ class Phrases:
         """The same of many texts."""
         hits = self._rough.hits(texts)
         return [self.count(text) if hit else 0 for text, hit in zip(texts, hits, strict=True)]
+
+
+class Openings:
+    """What texts begin with: (first words, what follows them `within` so many characters).
+
+    Few texts have the first words; only in those is the rest looked for.
+    """
+
+    def __init__(self, phrases: Iterable[tuple[str, str]], within: int) -> None:
+        folded = [(fold(first), fold(rest)) for first, rest in phrases]
+        wholes = (rf"(?:{first}).{{0,{within}}}?(?:{rest})" for first, rest in folded)
+        self._first = Rough(rf"^[^\w]*(?:{'|'.join(first for first, _ in folded)})")
+        self._whole = regex.compile(rf"[^\w]*(?:{'|'.join(wholes)})")
+
+    def begin(self, texts: Sequence[str], starts: Sequence[str]) -> list[bool]:
+        """Which of many texts they begin, whose folded `starts` have the first words."""
+        return [
+            hit and self._whole.match(fold(text[:_OPENING])) is not None
+            for hit, text in zip(self._first.hits(starts), texts, strict=True)
+        ]
 
 
 # The prompt's own words and the shapes of its answer, in any language.
@@ -182,10 +203,32 @@ AI_VOICE = (
     r"gege bi (?:ai\b|awose ede|oye atowoda)",
 )
 
+# What a model says of itself after that; people too begin "As an AI company, we ...", and "Как
+# искусственный интеллект меняет медицину" is a headline.
+OWN_LIMITS = (
+    r"\bi(?: can'?t| cannot| can not| won'?t| do not| don'?t| have no| lack)\b",
+    r"\bi(?: am|'m) (?:not|unable)\b",
+    r"\b(?:siwezi|sitaweza|sina|sijui)\b",
+    r"\b(?:ba zan iya|bazan iya|ba ni da|bani da)\b",
+    r"\bno (?:puedo|tengo|soy|me es posible)\b|\bnao (?:posso|consigo|tenho|sou)\b",
+    r"\bje n(?:e\b|')",
+    r"\bя не\b|у меня нет",
+    "मैं [^।]{0,40}नहीं|मेरे पास|मेरी कोई",
+    "আমি [^।]{0,40}(?:না|নই)|আমার কোন",
+    "我(?:并|並|也)?(?:无|無|不|没|沒)",
+    "(?:ผม|ฉัน|ดิฉัน)(?:จึง)?ไม่",
+    "لا أستطيع|لا يمكنني|لا أقدر|لا أملك|لا أعرف|ليس لدي|لست",
+    "አልችልም|አልቻልኩም|አይቻለኝም|የለኝም|አላውቅም",
+    r"\b(?:mi|n|emi) (?:o|ko)\b",
+)
+
 # (apology, inability): together, in this order, at the start of a reply, they decline.
 DECLINES: dict[str, tuple[str, str]] = {
     "am": ("ይቅርታ|አዝናለሁ", "አልችልም|አልቻልኩም|አይቻለኝም"),
-    "ar": ("عذر[اً]+|آسف|أعتذر|معذرة|نعتذر|للأسف", "لا أستطيع|لا يمكنني|لا أقدر|غير قادر"),
+    "ar": (
+        "عذر[اً]+|آسف|أعتذر|معذرة|نعتذر|للأسف",
+        "لا أستطيع|لا يمكنني|لا أقدر|(?:أنا|إنني|إني|أنني|لكني|لكنني) غير قادر",
+    ),
     "bn": ("দুঃখিত|ক্ষমা করবেন|আমি দুঃখিত", "পারব না|পারছি না|পারি না|সম্ভব নয়|সম্ভব নয়|অক্ষম"),
     "en": (
         r"(?:i'?m |i am )?(?:very |so )?sorry\b|i apologi[sz]e",
@@ -204,7 +247,8 @@ DECLINES: dict[str, tuple[str, str]] = {
         r"\b(?:ba zan iya|bazan iya)",
     ),
     "hi": (
-        "(?:मुझे )?(?:क्षमा|माफ़|माफ|खेद)",
+        "मुझे (?:क्षमा|माफ़|माफ|खेद)|(?:क्षमा|माफ़|माफ) (?:कर|कीजि)|(?:क्षमा|माफ़ी|माफी) चाहत"
+        "|खेद है,? (?:कि )?मैं",
         "नहीं (?:कर|दे|लिख|बना) (?:सक|पा)|असमर्थ|नहीं सकत",
     ),
     "id": ("maaf|mohon maaf", r"\bsaya tidak (?:bisa|dapat|mampu)\b"),
@@ -215,10 +259,13 @@ DECLINES: dict[str, tuple[str, str]] = {
         "samahani|pole|naomba radhi|ninaomba radhi|kwa bahati mbaya",
         r"\b(?:siwezi|sitaweza)\b",
     ),
-    "th": ("(?:ผม|ฉัน|ดิฉัน)?(?:ต้อง)?ขอ(?:อภัย|โทษ)|เสียใจ", "ไม่สามารถ|ไม่อาจ"),
+    "th": (
+        "(?:ผม|ฉัน|ดิฉัน)?(?:ต้อง)?ขอ(?:อภัย|โทษ)|(?:ผม|ฉัน|ดิฉัน)(?:รู้สึก)?เสียใจ|เสียใจด้วย",
+        "ไม่สามารถ|ไม่อาจ",
+    ),
     "yo": (r"(?:e )?(?:jowo|joo|ma binu|dakun)|mo toro gafara", r"\b(?:mi|n|emi) (?:o|ko) le\b"),
     "zh": (
-        "(?:很|非常|十分)?(?:抱歉|对不起|對不起|遗憾|遺憾)|不好意思",
+        "(?:很|非常|十分)?(?:抱歉|对不起|對不起)|不好意思|(?:很|非常|十分)?(?:遗憾|遺憾)的?是?，?(?=我)",
         "我(?:无法|不能|無法|没办法)|(?:无法|不能)(?:提供|回答|完成|生成|协助|帮)",
     ),
     "zu": ("ngiyaxolisa|uxolo", r"\b(?:angikwazi|ngeke ngikwazi|angeke)"),
@@ -265,6 +312,8 @@ _INABILITY_WITHIN = 60  # characters between the apology and what cannot be done
 
 LEAK = Phrases([*LEAKED_MARKS, *(p for talk in LEAKED_TALK.values() for p in talk)])
 BOILERPLATE = Phrases(BOILERPLATE_PHRASES.values())
+
+
 _REFUSALS = (
     *AI_VOICE,
     *FLAT_REFUSALS,
@@ -274,3 +323,22 @@ _REFUSALS = (
     ),
 )
 REFUSAL = Phrases([rf"^[^\w]*(?:{'|'.join(_REFUSALS)})"])
+# In place of a passage, which may be about models, and what they cannot do.
+PASSAGE_REFUSAL = Openings(
+    (
+        ("|".join(AI_VOICE), "|".join(OWN_LIMITS)),
+        ("|".join(FLAT_REFUSALS), ""),
+        *DECLINES.values(),
+    ),
+    within=_INABILITY_WITHIN,
+)
+
+# The answer's JSON, where a text begins with it: a key that prompts ask for, or that models put in
+# its place.
+_KEYS = (
+    *("query", "question", "document", "strategy", "passage", "positive", "negatives?"),
+    *("text", "label", "ideas", "source", "translation"),
+)
+ANSWER = regex.compile(
+    rf"""[^\w"'“]*(?:json\s*)?[{{\[]\s*["'“](?:{"|".join(_KEYS)})["'”]\s*:""", regex.IGNORECASE
+)

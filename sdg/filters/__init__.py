@@ -20,7 +20,7 @@ from sdg.filters.language import candidates, language, unverified
 from sdg.filters.negatives import label, negatives
 from sdg.filters.personal import is_personal, masked, personal
 from sdg.filters.shape import length, repetition
-from sdg.filters.talk import prompt_leak, refusal
+from sdg.filters.talk import is_reply, prompt_leak, refusal
 from sdg.filters.texts import look_at
 
 # In the order that they are asked; the first reason counts.
@@ -78,13 +78,14 @@ __all__ = [
 
 def fit_for_rows(passages: Sequence[str], langs: Sequence[str]) -> list[bool]:
     """Which passages of the corpus that no pair has brought through the filters may stand in a
-    training row, as a negative: none that is broken, a page's boilerplate or somebody's data.
+    training row, as a negative: none that is broken, a page's boilerplate, a model's reply or
+    somebody's data.
 
     Their languages are not verified: the seed stage refuses a corpus, or a language of it, that is
     plainly in another, and a stray text in another language is an easy negative, never a false one.
     """
     texts = look_at(passages)
     return [
-        not (is_spoilt(texts[passage]) or is_personal(texts[passage], lang))
-        for passage, lang in zip(passages, langs, strict=True)
+        not (is_spoilt(text) or is_reply(text) or is_personal(text, lang))
+        for text, lang in zip(map(texts.__getitem__, passages), langs, strict=True)
     ]

@@ -7,9 +7,10 @@ from sdg.canonical import canonicals
 from sdg.filters.repeats import Repeats, repeats
 from sdg.filters.tally import Tally, tallies
 from sdg.patterns import Rough
-from sdg.phrases import Phrases, fold_all
+from sdg.phrases import Openings, Phrases, fold_all
 
 SHORT = 150  # characters, below which a text's 5-grams count too
+START = 48  # characters at a text's start, which the first words of `Openings` stand in
 
 
 class _Findings:
@@ -18,6 +19,7 @@ class _Findings:
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
         self._counts: dict[Phrases, list[int]] = {}
+        self._begun: dict[Openings, list[bool]] = {}
         self._hits: dict[Rough, list[bool]] = {}
 
     @cached_property
@@ -44,6 +46,18 @@ class _Findings:
         if phrases not in self._counts:
             self._counts[phrases] = phrases.counts(self.folded)
         return self._counts[phrases]
+
+    @cached_property
+    def _starts(self) -> list[str]:
+        """Folded; whole texts are folded for it only where they have been already."""
+        if "folded" in self.__dict__:
+            return [text[:START] for text in self.folded]
+        return fold_all([text[:START].casefold() for text in self._texts])
+
+    def begun(self, openings: Openings) -> list[bool]:
+        if openings not in self._begun:
+            self._begun[openings] = openings.begin(self._texts, self._starts)
+        return self._begun[openings]
 
     def hits(self, pattern: Rough) -> list[bool]:
         if pattern not in self._hits:
@@ -85,6 +99,10 @@ class Text:
     def count(self, phrases: Phrases) -> int:
         """How many of the phrases it has."""
         return self._findings.counts(phrases)[self._place]
+
+    def begins_with(self, openings: Openings) -> bool:
+        """Whether it begins with one of them."""
+        return self._findings.begun(openings)[self._place]
 
     def may_have(self, pattern: Rough) -> bool:
         """False where the pattern is not in it, as it is written."""

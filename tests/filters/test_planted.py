@@ -132,8 +132,13 @@ BREAKS: dict[str, list[Break]] = {
         ),
         lambda p, lang, n: change(p, query=f"{p.query} {PERSONAL[n % 2].format(n=n % 1000)}"),
     ],
-    "refusal": [lambda p, lang, n: change(written(p), query=f"{REFUSALS[lang]} {p.query}")],
+    "refusal": [
+        lambda p, lang, n: change(written(p), query=f"{REFUSALS[lang]} {p.query}"),
+        lambda p, lang, n: change(p, positive=f"{REFUSALS[lang]} {p.positive}"),
+        lambda p, lang, n: change(p, negatives=[*p.negatives, REFUSALS[lang]]),
+    ],
     "prompt_leak": [
+        lambda p, lang, n: change(p, positive=f'{{"query": "{p.query}", "positive": "{p.positive}'),
         lambda p, lang, n: change(written(p), query=f"{LEAKS[lang]} {p.query}"),
         lambda p, lang, n: change(written(p), query=f"Query: {p.query}"),
     ],

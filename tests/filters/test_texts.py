@@ -4,7 +4,7 @@ import pytest
 
 from sdg.filters import fit_for_rows, texts
 from sdg.filters.texts import look_at
-from sdg.phrases import BOILERPLATE, fold
+from sdg.phrases import BOILERPLATE, PASSAGE_REFUSAL, fold
 from sdg.text import canonical, weight
 from tests.rows import bundled_seeds
 
@@ -37,6 +37,15 @@ def test_all_texts_are_looked_at_once_and_only_when_asked(monkeypatch: pytest.Mo
     assert asked == [list(seen)]
 
 
+def test_a_text_begins_with_a_phrase_whether_all_of_it_is_folded_or_not() -> None:
+    given = ["Désolé, je ne peux pas. " + "é" * 200, "x Désolé, je ne peux pas.", "désolé " * 99]
+    for is_folded in (False, True):
+        seen = look_at(given)
+        assert not is_folded or seen[given[0]].folded
+        begun = [text.begins_with(PASSAGE_REFUSAL) for text in seen.values()]
+        assert begun == [True, False, False]
+
+
 def test_passages_that_may_stand_in_a_row() -> None:
     good = bundled_seeds("sw")[0].text
     bad = {
@@ -44,7 +53,9 @@ def test_passages_that_may_stand_in_a_row() -> None:
         "markup": f"<div>{good}</div>",
         "mixed": good + " Mоsсоw",  # Cyrillic о and с
         "boilerplate": good[:100] + " Accept cookies. All rights reserved.",
+        "refused": "As an AI language model, I cannot say. " + good,
+        "unopened": '{"query": "maji", "positive": "' + good,
         "personal": good + " asha.juma@mfano.co.tz",
     }
     passages = [good, *bad.values(), good]
-    assert fit_for_rows(passages, ["sw"] * 7) == [True, *[False] * 5, True]
+    assert fit_for_rows(passages, ["sw"] * 9) == [True, *[False] * 7, True]
