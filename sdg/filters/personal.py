@@ -1,7 +1,7 @@
 """Personal data: e-mail addresses, and numbers of phones, cards, accounts and identity papers."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache, partial
 from typing import Literal
 
 import langcodes
@@ -44,6 +44,11 @@ _PAPERS: tuple[tuple[regex.Pattern[str], Callable[[str], bool]], ...] = tuple(
         (r"\d{13}", idnr.is_valid),
     )
 )
+MIN_MAILBOX = 4  # letters of what stands before an address's @, to be looked for in the query
+_JOINTS = regex.compile(r"[.+_-]+")  # where its words meet
+_LATIN_END = regex.compile(r"[\p{Latin}\p{N}.+_-]+\Z")
+_IN_WORD = r"[\p{Latin}\p{Cyrillic}\p{M}\p{N}]"
+_WORD_STARTS, _WORD_ENDS = rf"(?<!{_IN_WORD})(?!(?<=\[)EMAIL\])", rf"(?!{_IN_WORD})"
 _ANY = Rough("|".join(["@", *(one.pattern for one in (_PHONE, _CARD, *dict(_PAPERS)))]))
 
 
@@ -57,11 +62,15 @@ class PersonalConfig(FilterConfig):
 def personal(row: Candidate, config: PersonalConfig) -> str | None:
     """An e-mail address, or a number that is somebody's by its form and check digits.
 
-    With `mask`, the filter stage has put marks in their places before any filter is asked.
+    A query may also be cut out of an address of its document's, without the @. With `mask`, the
+    filter stage has put marks in their places before any filter is asked.
     """
     sides = [(row.query, row.pair.query_lang)]
     sides += [(text, row.pair.positive_lang) for text in (row.positive, *row.negatives)]
-    return "personal_data" if any(is_personal(text, lang) for text, lang in sides) else None
+    if any(is_personal(text, lang) for text, lang in sides):
+        return "personal_data"
+    query = row.pair.query
+    return "personal_data" if _without_mailboxes(query, [row.pair.document]) != query else None
 
 
 def is_personal(text: Text, lang: str) -> bool:
@@ -87,8 +96,9 @@ def masked(table: pa.Table) -> tuple[pa.Table, int]:
 
 def _masked(row: Sides, texts: Mapping[str, Text]) -> Sides:
     lang = row.positive_lang
+    query = _mask(texts[row.query], row.query_lang)
     return row._replace(
-        query=_mask(texts[row.query], row.query_lang),
+        query=_without_mailboxes(query, [row.document, row.positive]),
         positive=_mask(texts[row.positive], lang),
         document=_mask(texts[row.document], lang),
         negatives=[_mask(texts[text], lang) for text in row.negatives],
@@ -105,6 +115,47 @@ def _mask(given: Text, lang: str) -> str:
             parts += [text[end:start], f"[{mark}]"]
             end = stop
     return "".join([*parts, text[end:]])
+
+
+def _without_mailboxes(query: str, passages: Sequence[str]) -> str:
+    """A query with [EMAIL] in the place of what stands before the @ of an address in a passage, as
+    a keyphrase or a crop may have it. Not where a passage says those words outside of addresses
+    too: then they are a name or a word that it is about.
+    """
+    having = [text for text in passages if "@" in text]
+    mailboxes = _mailboxes(having) if having else []
+    beside = [_EMAIL.sub("@", text) for text in passages] if mailboxes else []
+    for mailbox in mailboxes:
+        pattern = _as_words(mailbox)
+        said = {found[0].casefold() for text in beside for found in pattern.finditer(text)}
+        query = pattern.sub(partial(_unless, said), query)
+    return query
+
+
+def _unless(said: Set[str], found: regex.Match[str]) -> str:
+    return found[0] if found[0].casefold() in said else "[EMAIL]"
+
+
+def _mailboxes(passages: Sequence[str]) -> list[str]:
+    """What stands before the @ of their addresses, long ones first: one may be a part of another.
+
+    Where no space is written before it, it begins with its Latin letters.
+    """
+    found: set[str] = set()
+    for text in passages:
+        for address in _EMAIL.finditer(text):
+            before = address[0].partition("@")[0]
+            latin = _LATIN_END.search(before)
+            found.add(latin[0] if latin else before)
+    fit = [box for box in found if sum(map(str.isalpha, box)) >= MIN_MAILBOX]
+    return sorted(fit, key=lambda box: (-len(box), box))
+
+
+def _as_words(mailbox: str) -> regex.Pattern[str]:
+    """Finds a mailbox's name as whole words, with spaces or what else between them, and no mark."""
+    parts = [regex.escape(part) for part in _JOINTS.split(mailbox) if part]
+    name = r"[\s.+_-]{1,3}".join(parts)
+    return regex.compile(rf"{_WORD_STARTS}{name}{_WORD_ENDS}", regex.IGNORECASE)
 
 
 def _spans(text: str, lang: str) -> Iterator[tuple[int, int, str]]:
