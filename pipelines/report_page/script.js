@@ -175,7 +175,8 @@ function waterfall(run) {
   const stages = run.stages;
   const most = Math.max(1, ...stages.map((stage) => Math.max(stage.num_in, stage.num_out)));
   const slim = two || window.innerWidth < 700;
-  const [width, left, right, row] = slim ? [420, 74, 120, 40] : [760, 84, 150, 40];
+  const [width, right, row] = slim ? [420, 120, 40] : [760, 150, 40];
+  const left = 14 + 7.2 * Math.max(...stages.map(({ name }) => name.length));
   const scale = (number) => ((width - left - right) * number) / most;
   const picture = s("svg", { viewBox: `0 0 ${width} ${stages.length * row}`, role: "img", "aria-label":
     `Rows by stage: ${stages.map((stage) => `${stage.name} ${stage.num_in} in, ${stage.num_out} out`).join("; ")}` });
