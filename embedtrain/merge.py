@@ -95,8 +95,11 @@ class Weights:
             self._files = [safe_open(path, framework="pt") for path in paths]
         except (SafetensorError, OSError) as error:
             raise UserError(f"{folder}: a weights file is cut or no safetensors: {error}") from None
-        # A file of safetensors has keys, and cannot be looped over.
-        self._file_of = {name: file for file in self._files for name in file.keys()}  # noqa: SIM118
+        self._file_of = {
+            name: file
+            for file in self._files
+            for name in file.keys()  # noqa: SIM118 - of safetensors: it cannot be looped over
+        }
 
     @property
     def names(self) -> list[str]:

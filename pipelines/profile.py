@@ -223,7 +223,6 @@ class Profile(BaseModel):
                     "replies": self.kept_replies,
                 }
             ),
-            "mine": stages.mine.model_copy(update={"without": stages.decontaminate}),
             "mix": stages.mix.model_copy(update={"quotas": quotas}),
         }
         if stages.judge:

@@ -250,7 +250,13 @@ class Runner:
         report = StageReport.of(stage.name, shards_done, job.store.slices())
         _check_conserved(report, inputs)
         filled = tuple(name for name in shards if finished[name].num_out)  # others are no work
-        output = Inputs(filled, job.store.read, counters=counters, num_rows=report.num_out)
+        output = Inputs(
+            filled,
+            job.store.read,
+            counters=counters,
+            num_rows=report.num_out,
+            prepared=job.prepared,
+        )
         return Finished(report, output)
 
     def _run_shards(

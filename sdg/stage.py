@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -77,6 +77,13 @@ class Context:
 ACCEPTED = "accepted"  # what `Inputs.earlier` calls the pairs that earlier rounds accepted
 
 
+class Prepared(Protocol):
+    """Where what a stage's `prepare` left is; fetched to this machine, if need be."""
+
+    @property
+    def prepared_dir(self) -> Path: ...
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The whole input of a stage, for `prepare`: shard names, and a way to read one at a time."""
@@ -88,6 +95,7 @@ class Inputs:
     # Counters of the stage that gave it, by group of shards; see `Result.counters`.
     counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     num_rows: int | None = None  # over all shards, where it is known
+    prepared: Prepared | None = None  # of the stage that gave it
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Every shard's table, in order; the next is read while one is worked on."""

@@ -160,14 +160,17 @@ def run_stage(
     shards: Mapping[str, pa.Table],
     lang: str = "sw",
     seed: int = 0,
-    earlier: Mapping[str, Mapping[str, pa.Table]] | None = None,
+    earlier: Mapping[str, Mapping[str, pa.Table] | Inputs] | None = None,
 ) -> dict[str, Result]:
     """A stage's results, by shard, from `prepare` to `close`.
 
     Whatever the stage, the contract is checked: no row is lost, the rows kept and dropped have the
     right columns, and a second run in another order gives the same.
     """
-    before = {name: _inputs(tables) for name, tables in (earlier or {}).items()}
+    before = {
+        name: given if isinstance(given, Inputs) else _inputs(given)
+        for name, given in (earlier or {}).items()
+    }
     first = _run(stage, _inputs(shards, before), shards, lang, seed)
     again = _run(stage, _inputs(shards, before), dict(reversed(list(shards.items()))), lang, seed)
     for name, table in shards.items():

@@ -1,5 +1,6 @@
 """Rounds on a real Ray cluster: quotas are filled, accounts are true, a cut run goes on the same."""
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from sdg.languages import language
 from sdg.runner import Runner
 from sdg.schema import Call, Example, Pair, read_rows, rows_of
 from tests import test_runner
+from tests.rows import bundled_seeds
 from tests.test_runner import CountStage, EvenStage, Silent, SurveyedStage
 
 LANGS = ["sw", "zh"]
@@ -211,6 +213,19 @@ def test_other_settings_are_refused_and_the_way_on_is_free(
 ) -> None:
     with pytest.raises(UserError, match=r"max_share was 0.95, now 0.9.*RUN=.*every reply"):
         run(done[0], cluster, "stages.mine.max_share=0.9")
+
+
+def test_what_evaluation_sets_hold_is_in_no_row(tmp_path: Path, cluster: Cluster) -> None:
+    """Of any round, as positive or negative."""
+    held = {seed.text for seed in bundled_seeds("sw")[:15]}
+    path = tmp_path / "set.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in held), "utf-8")
+    sets = f"stages.decontaminate.against=[{path}]"
+    outcome = run(tmp_path / "r", cluster, sets, "pairs=100", "languages={sw: 1}", langs=["sw"])
+    assert len(outcome.rounds) > 1
+    examples = rows(tmp_path / "r", "*-mix", Example)
+    assert len(examples) > 40
+    assert not held & {text for e in examples for text in (*e.positives, *e.negatives)}
 
 
 def test_a_shard_without_rows_goes_no_further(tmp_path: Path, cluster: Cluster) -> None:

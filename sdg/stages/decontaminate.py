@@ -8,6 +8,7 @@ id a set has goes in every language, and so does one whose passage's id a contam
     <stage>/prepared/exact, ngrams       hashes of the sets' texts, and whose they are
     <stage>/prepared/texts.parquet       set and id of each text
     <stage>/prepared/ids.json            corpus ids that are contaminated, with `parallel`
+    <stage>/prepared/runs.json           `words` and `characters`, which the hashes are of
 """
 
 import json
@@ -40,12 +41,43 @@ TRANSLATION = "translation_in_evaluation"
 
 @dataclass(frozen=True)
 class Sets:
-    """What the evaluation sets hold."""
+    """What the evaluation sets hold. Of texts it tells which evaluation text has each, by its place
+    in `texts`, (N,) int64; -1 where none has."""
 
     exact: HashIndex
     ngrams: HashIndex
     texts: pa.Table  # set and id
     ids: dict[str, str]  # contaminated ids of the corpus -> where they are from
+    runs: dict[str, int]  # words, and characters, that two texts may not share in a row
+
+    @classmethod
+    def load(cls, folder: Path) -> "Sets":
+        """Read what `DecontaminateStage.prepare` wrote."""
+        return cls(
+            exact=HashIndex(folder / "exact"),
+            ngrams=HashIndex(folder / "ngrams"),
+            texts=pq.read_table(folder / "texts.parquet"),
+            ids=json.loads((folder / "ids.json").read_text(encoding="utf-8")),
+            runs=json.loads((folder / "runs.json").read_text(encoding="utf-8")),
+        )
+
+    def same(self, texts: Sequence[str]) -> np.ndarray:
+        """The evaluation text that each text is."""
+        return self.exact.owners(canonical_hashes(texts)[:, 0])
+
+    def sharing(self, texts: Sequence[str]) -> np.ndarray:
+        """The first evaluation text that each text shares a run of words with."""
+        found = shingles(texts, **self.runs)
+        hits = self.ngrams.owners(found.hashes)
+        owners = np.full(len(texts), -1, np.int64)
+        places = np.flatnonzero(hits >= 0)[::-1]  # so that a text's first one is set last
+        owners[np.searchsorted(found.offsets, places, side="right") - 1] = hits[places]
+        return owners
+
+    def hold(self, texts: Sequence[str]) -> np.ndarray:
+        """Whether they hold each text, or a run of its words, (N,) bool."""
+        found: np.ndarray = (self.same(texts) >= 0) | (self.sharing(texts) >= 0)
+        return found
 
 
 class DecontaminateStage(Stage):
@@ -90,6 +122,7 @@ class DecontaminateStage(Stage):
         exact.finish()
         ngrams.finish()
         write_json(ctx.dir / "ids.json", ids)
+        write_json(ctx.dir / "runs.json", {"words": self.words, "characters": self.characters})
         if self.parallel:
             sets = self.open(ctx)
             for table in inputs.tables(["query", "positive", "provenance"]):
@@ -107,30 +140,20 @@ class DecontaminateStage(Stage):
             yield batch
 
     def open(self, ctx: Context) -> Sets:
-        return Sets(
-            exact=HashIndex(ctx.dir / "exact"),
-            ngrams=HashIndex(ctx.dir / "ngrams"),
-            texts=pq.read_table(ctx.dir / "texts.parquet"),
-            ids=json.loads((ctx.dir / "ids.json").read_text(encoding="utf-8")),
-        )
+        return Sets.load(ctx.dir)
 
     def run(self, shard: Shard, ctx: Context, state: Sets) -> Result:
         verdicts = self._verdicts(shard.table, state)
         reasons, places = [why for why, _ in verdicts], [place for _, place in verdicts]
         return split(shard.table, reasons, details=places)
 
-    def holds(self, texts: Sequence[str], sets: Sets) -> np.ndarray:
-        """Whether the sets hold each text, or a run of its words, (N,) bool."""
-        found: np.ndarray = (_same(texts, sets) >= 0) | (self._owners(texts, sets) >= 0)
-        return found
-
     def _verdicts(self, table: pa.Table, sets: Sets) -> list[tuple[str | None, str | None]]:
         """Why a pair goes, and which text of which set has it."""
         found: list[tuple[str | None, str | None]] = [(None, None)] * table.num_rows
         texts = {side: table[side].to_pylist() for side in ("query", "positive")}
-        for how, look_up in (("exact", _same), ("ngram", self._owners)):
+        for how, look_up in (("exact", sets.same), ("ngram", sets.sharing)):
             for side, mine in texts.items():
-                owners = look_up(mine, sets)
+                owners = look_up(mine)
                 for row in np.flatnonzero(owners >= 0).tolist():
                     if found[row][0] is None:
                         owner = sets.texts.slice(int(owners[row]), 1).to_pylist()[0]
@@ -141,19 +164,6 @@ class DecontaminateStage(Stage):
                 if found[row][0] is None and name in sets.ids:
                     found[row] = (TRANSLATION, sets.ids[name])
         return found
-
-    def _owners(self, texts: Sequence[str], sets: Sets) -> np.ndarray:
-        """The first evaluation text that each text shares a run of words with, or -1."""
-        found = shingles(texts, self.words, self.characters)
-        hits = sets.ngrams.owners(found.hashes)
-        owners = np.full(len(texts), -1, np.int64)
-        places = np.flatnonzero(hits >= 0)[::-1]  # so that a text's first one is set last
-        owners[np.searchsorted(found.offsets, places, side="right") - 1] = hits[places]
-        return owners
-
-
-def _same(texts: Sequence[str], sets: Sets) -> np.ndarray:
-    return sets.exact.owners(canonical_hashes(texts)[:, 0])
 
 
 def _corpus_ids(table: pa.Table) -> list[str]:

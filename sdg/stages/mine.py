@@ -11,7 +11,6 @@ may read the nearest that are left, and make positives of those that answer the 
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,7 +30,7 @@ from sdg.stage import (
     Stage,
     dropped_rows,
 )
-from sdg.stages.decontaminate import DecontaminateStage
+from sdg.stages.decontaminate import DecontaminateStage, Sets
 
 BATCH = 1024  # pairs searched for at once
 
@@ -45,8 +44,6 @@ class MineStage(MiningSettings, Stage):
     gives = Example
     speed_only: ClassVar[frozenset[str]] = frozenset({"part_rows", "memory_mb"})
 
-    without: DecontaminateStage | None = None  # what its sets hold is no negative; the run's own
-
     def fingerprint(self) -> dict[str, Any]:
         settings = [
             teacher.model_dump(mode="json", exclude=set(teacher.speed_only))
@@ -55,7 +52,7 @@ class MineStage(MiningSettings, Stage):
         found = {**super().fingerprint(), "teachers": settings}
         if self.relabel:
             found["relabel"] = self.relabel.model_dump(mode="json", exclude={"batch_size"})
-        return {**found, "without": self.without.fingerprint() if self.without else None}
+        return found
 
     def resources(self) -> Resources | None:
         """What one worker needs that opens all models."""
@@ -76,28 +73,11 @@ class MineStage(MiningSettings, Stage):
         rounds = [inputs.earlier[ACCEPTED]] if ACCEPTED in inputs.earlier else []
         seeds = inputs.earlier["seed"]
         write_passages(
-            ctx.dir, seeds, [*rounds, inputs], self.pool_size, ctx.seed, fit=self._fit(ctx)
+            ctx.dir, seeds, [*rounds, inputs], self.pool_size, ctx.seed, fit=_fit(inputs)
         )
         passages = Passages(ctx.dir)
         for i, teacher in enumerate(self.teachers):
             teacher.fit(passages.batches(), ctx.dir / f"teacher-{i}.npz")
-
-    def _fit(self, ctx: Context) -> Fit:
-        """Which passages may stand in a training row."""
-        if not self.without:
-            return fit_for_rows
-        # By their texts alone: what is parallel to a set is none of its texts.
-        stage = self.without.model_copy(update={"parallel": False})
-        own = replace(ctx, dir=ctx.dir / "sets")
-        own.dir.mkdir()
-        stage.prepare(NO_INPUT, own)
-        sets = stage.open(own)
-
-        def fit(passages: Sequence[str], langs: Sequence[str]) -> Sequence[bool]:
-            clean: np.ndarray = ~stage.holds(passages, sets)
-            return (clean & np.array(fit_for_rows(passages, langs), bool)).tolist()
-
-        return fit
 
     def open(self, ctx: Context) -> Miner:
         encoders = [t.open(ctx.dir / f"teacher-{i}.npz") for i, t in enumerate(self.teachers)]
@@ -122,6 +102,21 @@ class MineStage(MiningSettings, Stage):
         counters["negatives"] += sum(len(example.negatives) for example in examples)
         dropped = dropped_rows(shard.table, [found.reason for found in mined])
         return Result(to_table(examples, Example), dropped, len(examples), dict(counters))
+
+
+def _fit(inputs: Inputs) -> Fit:
+    """Which passages may stand in a training row: none that a filter has something against, and
+    none of the evaluation sets', where some are named."""
+    clean_of = inputs.earlier.get(DecontaminateStage.name, NO_INPUT).prepared
+    if not clean_of:
+        return fit_for_rows
+    sets = Sets.load(clean_of.prepared_dir)
+
+    def fit(passages: Sequence[str], langs: Sequence[str]) -> Sequence[bool]:
+        fine: np.ndarray = np.array(fit_for_rows(passages, langs), bool) & ~sets.hold(passages)
+        return fine.tolist()
+
+    return fit
 
 
 def _example(pair: Pair, mined: Mined, passages: Passages) -> Example:

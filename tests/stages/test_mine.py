@@ -1,8 +1,8 @@
 """mine: hard negatives, against a brute force in float64, and what may never be one."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from sdg.schema import Example, Pair, Seed
-from sdg.stages import MineStage, mine
+from sdg.stage import NO_INPUT, Context, Inputs
+from sdg.stages import DecontaminateStage, MineStage, mine
+from sdg.store import StageStore
 from tests.rows import (
     bare,
     bundled_seeds,
@@ -34,13 +36,14 @@ def run(
     *sizes: int,
     seed_sizes: tuple[int, ...] = (),
     seed: int = 0,
+    earlier: Mapping[str, Inputs] | None = None,
     **stage: Any,
 ) -> tuple[list[Example], list[str]]:
     results = run_stage(
         MineStage(**stage),
         sharded(pairs, Pair, *sizes),
         seed=seed,
-        earlier={"seed": sharded(seeds, Seed, *seed_sizes)},
+        earlier={"seed": sharded(seeds, Seed, *seed_sizes), **(earlier or {})},
     )
     assert sum(result.counters["negatives"] for result in results.values()) == sum(
         len(example.negatives) for example in kept_rows(results, Example)
@@ -327,12 +330,14 @@ def test_what_evaluation_sets_hold_is_no_negative(tmp_path: Path) -> None:
     path = tmp_path / "set.jsonl"
     texts = [held.upper(), " ".join(["Kwanza", *quoted.split()[2:20]])]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
-    stage = {"without": {"against": [str(path)]}, "num_negatives": 9}
-    for settings, there in (({"num_negatives": 9}, {held, quoted}), (stage, set())):
-        examples, _ = run(pairs_of(seeds), seeds, **settings)
+    store = StageStore(tmp_path)
+    store.prepared_dir.mkdir()
+    sets = DecontaminateStage(against=(str(path),))
+    sets.prepare(NO_INPUT, Context(("sw",), 0, store.prepared_dir))
+    decontaminated = {"decontaminate": replace(NO_INPUT, prepared=store)}
+    for earlier, there in ((None, {held, quoted}), (decontaminated, set())):
+        examples, _ = run(pairs_of(seeds), seeds, earlier=earlier, num_negatives=9)
         found = {text for example in examples for text in example.negatives}
         assert found & {held, quoted} == there
         assert len(found) > 10
-    assert run([], seeds, **stage) == ([], [])
-    other = MineStage.model_validate({"without": {"against": [str(path)], "words": 9}})
-    assert other.fingerprint() != MineStage.model_validate(stage).fingerprint()
+    assert run([], seeds, earlier=decontaminated) == ([], [])
